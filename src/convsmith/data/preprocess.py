@@ -1,0 +1,103 @@
+"""From a decoded image to what the network reads: one definition, shared by training, prediction and every exported file.
+
+The resize is Pillow's bilinear filter with its own 8-bit fixed-point sums. Those are integers, so an exported graph that
+multiplies by the same integer weights in float64 gives the same bits; the Resize operator of ONNX does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from convsmith.errors import UsageError
+
+ResizeMode = Literal["squash", "crop"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, channels and normalisation of one network.
+
+    ``height``, ``width``: the network's input in pixels. ``channels``: 1 (grey) or 3 (RGB).
+    ``resize``: ``squash`` ignores the aspect; ``crop`` scales so that the image covers the input divided by ``crop_fraction``,
+    then takes the centre. ``mean``, ``std``: per channel, on the scale 0..1.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    resize: ResizeMode = "crop"
+    crop_fraction: float = 1.0
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UsageError(f"channels is {self.channels}; allowed are 1 (grey) and 3 (RGB)")
+        if not (len(self.mean) == len(self.std) == self.channels):
+            raise UsageError(f"mean and std need {self.channels} numbers, got {len(self.mean)} and {len(self.std)}")
+        if self.height < 1 or self.width < 1 or not 0 < self.crop_fraction <= 1:
+            raise UsageError(f"input {self.height}x{self.width} with crop fraction {self.crop_fraction} is empty")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preprocess:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+def crop_box(preprocess: Preprocess, height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the source rows and columns that are kept: ``(top, left, bottom, right)`` in whole pixels.
+
+    ``squash`` keeps all. ``crop`` keeps the largest centred box of the input's aspect, times ``crop_fraction``; integer
+    arithmetic on the sizes, so that an exported graph computes the same box. Never less than one pixel.
+    """
+    if preprocess.resize == "squash":
+        return 0, 0, height, width
+    # in thousandths, to stay in integers: box side = side * fraction, limited by the aspect of the input
+    fraction = round(preprocess.crop_fraction * 1000)
+    box_height = max(1, min(height, height * fraction // 1000, width * preprocess.height * fraction // (preprocess.width * 1000)))
+    box_width = max(1, min(width, width * fraction // 1000, height * preprocess.width * fraction // (preprocess.height * 1000)))
+    top, left = (height - box_height) // 2, (width - box_width) // 2
+    return top, left, top + box_height, left + box_width
+
+
+def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return uint8 ``(h, w, channels)``: grey repeated to RGB, or RGB weighed to grey (ITU-R 601, as Pillow's ``L``)."""
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+
+
+def resize(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Return the network's view of one decoded image: uint8 ``(height, width, channels)``.
+
+    The box is cut first and then scaled, so pixels outside it have no influence.
+    """
+    image = to_channels(image, preprocess.channels)
+    top, left, bottom, right = crop_box(preprocess, image.shape[0], image.shape[1])
+    image = image[top:bottom, left:right]
+    if image.shape[:2] == (preprocess.height, preprocess.width):
+        return np.ascontiguousarray(image)
+    picture = Image.fromarray(image[:, :, 0] if preprocess.channels == 1 else image)
+    scaled = np.asarray(picture.resize((preprocess.width, preprocess.height), Image.Resampling.BILINEAR))
+    return scaled[:, :, None] if preprocess.channels == 1 else scaled
+
+
+def normalise(x_nhwc: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
+    """Return float32 NCHW: ``(x / 255 - mean) / std`` as one multiply and one add per channel, in that order."""
+    scale, shift = affine(preprocess)
+    return np.ascontiguousarray((x_nhwc.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))
+
+
+def affine(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return ``scale, shift`` per channel such that the network reads ``pixel * scale + shift``."""
+    mean, std = np.asarray(preprocess.mean, np.float64), np.asarray(preprocess.std, np.float64)
+    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

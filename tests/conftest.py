@@ -1,0 +1,20 @@
+"""Fixtures every room uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with ``data/`` and ``weights/`` that CONVSMITH_DATA names; the test is skipped without it."""
+    folder = os.environ.get("CONVSMITH_DATA")
+    if not folder:
+        pytest.skip("CONVSMITH_DATA is not set")
+    path = Path(folder)
+    if not (path / "data").is_dir():
+        pytest.skip(f"CONVSMITH_DATA names {folder}, which has no data folder")
+    return path
