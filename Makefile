@@ -1,0 +1,45 @@
+# Every target installs what it needs into .venv first; nothing else has to be run before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(wildcard native/* native/*/*)
+
+.PHONY: demo test check format bench screenshots clean
+
+demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
+	$(BIN)/convsmith forge digits --time 2m --out demo --overwrite
+
+test: $(VENV)/dev.stamp  ## the test suite; real data too when CONVSMITH_DATA names it
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/dev.stamp  ## lint, types, layers, C++ format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.cc' 'native/*.h')
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'native/*.cc' 'native/*.h')
+
+bench: $(VENV)/dev.stamp  ## every claim of docs/results again (about an hour; needs CONVSMITH_DATA)
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Convsmith needs Python 3.11 or newer: apt-get install python3 python3-venv"; exit 1; }
+	@command -v g++ >/dev/null || command -v c++ >/dev/null || { echo "Convsmith needs a C++ compiler to build its native core: apt-get install g++"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Convsmith needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(NATIVE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,zoo,openvino]'
+	@touch $@
