@@ -87,7 +87,10 @@ def resize(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8
     if image.shape[:2] == (preprocess.height, preprocess.width):
         return np.ascontiguousarray(image)
     picture = Image.fromarray(image[:, :, 0] if preprocess.channels == 1 else image)
-    scaled = np.asarray(picture.resize((preprocess.width, preprocess.height), Image.Resampling.BILINEAR))
+    # one axis at a time, columns first: Pillow 13 began to choose the order by the sizes, which changes the rounding
+    for size in ((preprocess.width, picture.height), (preprocess.width, preprocess.height)):
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    scaled = np.asarray(picture)
     return scaled[:, :, None] if preprocess.channels == 1 else scaled
 
 
