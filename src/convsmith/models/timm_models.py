@@ -1,0 +1,39 @@
+"""timm/<name>: the networks of the timm library, an extra."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from convsmith.errors import UsageError, near
+from convsmith.models.torchvision_guard import guard
+
+
+def load_timm(
+    name: str, classes: int, in_channels: int, input_size: tuple[int, int] | None, pretrained: bool, options: Mapping[str, Any]
+) -> nn.Module:
+    """Return the timm network of that name (with or without "timm/"); `input_size` goes to those that are built for one.
+
+    Raises: UsageError when the extra is not installed or timm knows no such name.
+    """
+    name = name.removeprefix("timm/")
+    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
+        raise UsageError(f"timm/{name} needs timm and torchvision; install them with: pip install 'convsmith[zoo]'")
+    guard()
+    import timm
+
+    if name.split(".")[0] not in timm.list_models():
+        raise UsageError(f"timm has no model {name!r}.{near(name, timm.list_models())} See timm.list_models() for all names")
+    arguments = {"num_classes": classes, "in_chans": in_channels, **options}
+    network: nn.Module
+    if input_size is not None:
+        try:
+            network = timm.create_model(name, pretrained=pretrained, img_size=input_size, **arguments)
+            return network
+        except TypeError:  # most convolutional networks of timm take any size and have no such argument
+            pass
+    network = timm.create_model(name, pretrained=pretrained, **arguments)
+    return network

@@ -1,0 +1,79 @@
+"""Weights from files into a network: safetensors or torch checkpoints, never arbitrary pickles."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from convsmith.errors import DataError, UsageError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return the named arrays of a checkpoint.
+
+    A `state_dict` or `model` entry is unwrapped and the prefix `module.` of DataParallel is cut. Torch checkpoints are read
+    with `weights_only=True`, so a file cannot run code.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"weights {str(path)!r} end in {path.suffix or 'nothing'!r}; allowed are {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"no weights file {str(path)!r}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"cannot read weights {str(path)!r}: {first}") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"{str(path)!r} holds no table of weights")
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def load_weights(module: nn.Module, path: Path | str) -> tuple[str, ...]:
+    """Copy the weights of a file into `module`; return the names of the arrays that kept their own start.
+
+    Every name and shape must agree, with one exception: the last linear layer or convolution keeps its random start when
+    the file has another number of classes (a warning says so). Counters of batch norm may be absent.
+
+    Raises: DataError that lists what is missing, unknown or of another shape.
+    """
+    given, own = read(Path(path)), module.state_dict()
+    head = _head(module)
+    other_head = tuple(key for key in own if key in head and key in given and _classes_differ(own[key], given[key]))
+    problems = [f"missing {key}" for key in own if key not in given and not key.endswith("num_batches_tracked")]
+    problems += [f"unknown {key}" for key in given if key not in own]
+    problems += [
+        f"{key} is {tuple(given[key].shape)}, the network has {tuple(own[key].shape)}"
+        for key in own
+        if key in given and key not in other_head and given[key].shape != own[key].shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:12]) + (f"\n  and {len(problems) - 12} more" if len(problems) > 12 else "")
+        raise DataError(f"weights {str(path)!r} do not fit the network, {len(problems)} differences:\n  {shown}")
+    if other_head:
+        theirs, ours = given[other_head[0]].shape[0], own[other_head[0]].shape[0]
+        text = f"{Path(path).name} was trained for {theirs} classes, the network has {ours}: {', '.join(other_head)} start at random"
+        warnings.warn(text, UserWarning, stacklevel=2)
+    module.load_state_dict({key: value for key, value in given.items() if key not in other_head}, strict=False)
+    return other_head
+
+
+def _head(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of the last linear layer or convolution."""
+    name = [key for key, child in module.named_modules() if isinstance(child, nn.Linear | nn.Conv2d)][-1]
+    return (f"{name}.weight", f"{name}.bias")
+
+
+def _classes_differ(own: Tensor, given: Tensor) -> bool:
+    """Whether two arrays differ in their first axis alone."""
+    return own.shape[1:] == given.shape[1:] and own.shape[:1] != given.shape[:1]
