@@ -6,12 +6,13 @@ costs time and never a run. An index that cannot be written is done without.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,18 +135,25 @@ def _read(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def _write(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], gone: set[str]) -> None:
     try:
-        try:
-            _upsert(root, changed, gone)
-        except sqlite3.OperationalError as error:
-            if "no such" not in str(error) and "another version" not in str(error):
-                return
-            _replace(root)
-            _upsert(root, changed, gone)
-        except sqlite3.DatabaseError:
-            _replace(root)
-            _upsert(root, changed, gone)
+        with _alone(root):
+            try:
+                _upsert(root, changed, gone)
+            except sqlite3.DatabaseError:
+                _replace(root)
+                _upsert(root, changed, gone)
     except (sqlite3.Error, OSError):
         return
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the writers' lock of ``root``: the folder itself, so that replacing the file loses no other writer's entry."""
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _upsert(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], gone: set[str]) -> None:
@@ -154,7 +162,7 @@ def _upsert(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], go
     with closing(_connect(root)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA:
-            raise sqlite3.OperationalError("an index of another version")
+            raise sqlite3.DatabaseError("an index of another version")
         rows = [(name, stamp, files.to_json(described)) for name, (stamp, described) in changed.items()]
         connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", rows)
         connection.executemany("DELETE FROM runs WHERE name = ?", [(name,) for name in gone])
