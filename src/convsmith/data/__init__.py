@@ -1,1 +1,32 @@
+"""Images in: every source becomes a Dataset, every split the network's uint8 pixels. Loads no torch."""
 
+from convsmith.data.dataset import Dataset, Problem, Split, SplitName, source_name
+from convsmith.data.decode import MAX_PIXELS, read_image
+from convsmith.data.images import EncodedSplit, ResidentSplit
+from convsmith.data.input_size import choose_preprocess
+from convsmith.data.loader import batches, pixels
+from convsmith.data.opening import open
+from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, to_channels
+from convsmith.data.preprocess import resize as resize
+
+__all__ = [
+    "MAX_PIXELS",
+    "Dataset",
+    "EncodedSplit",
+    "Preprocess",
+    "Problem",
+    "ResidentSplit",
+    "Split",
+    "SplitName",
+    "affine",
+    "batches",
+    "choose_preprocess",
+    "crop_box",
+    "normalise",
+    "open",
+    "pixels",
+    "read_image",
+    "resize",
+    "source_name",
+    "to_channels",
+]

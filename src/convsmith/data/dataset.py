@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convsmith.errors import UsageError
+
 SplitName = Literal["train", "val", "test"]
 
 
@@ -41,7 +43,8 @@ class Split(Protocol):
 class Problem:
     """A file or image that was left out, or a thing to know, with the reason in words.
 
-    ``kind``: ``unreadable``, ``truncated``, ``empty``, ``extension``, ``duplicate``, ``conflict``, ``too_large``, ``class``, ``animated`` ...
+    ``kind``: ``unreadable``, ``truncated``, ``empty``, ``missing``, ``too_large`` (left out); ``extension``, ``animated`` (kept);
+    ``duplicate``, ``conflict``, ``class`` (either); ``loop`` (a folder).
     ``left_out``: whether the image takes no part.
     """
 
@@ -69,12 +72,14 @@ class Dataset:
 
     @property
     def val(self) -> Split:
+        if "val" not in self.splits:
+            raise UsageError(f"{self.name} was opened without a validation part; open it with val=0.2, or give a val folder")
         return self.splits["val"]
 
     @property
     def test(self) -> Split:
         """The held-out test images; the validation images where the source has no third part."""
-        return self.splits.get("test", self.splits["val"])
+        return self.splits["test"] if "test" in self.splits else self.val
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """Images of each class in each split: ``{split: int64 (classes,)}``."""

@@ -48,7 +48,8 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocess:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        return cls(**plain)
 
 
 def crop_box(preprocess: Preprocess, height: int, width: int) -> tuple[int, int, int, int]:

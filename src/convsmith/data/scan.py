@@ -1,0 +1,124 @@
+"""One full look at every listed file, in worker processes when there are many, and what remains of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from convsmith.data.dataset import Problem
+from convsmith.data.decode import Look, inspect
+from convsmith.data.folder import Entry, Listing
+from convsmith.data.source import Source
+from convsmith.data.workers import Pool
+from convsmith.errors import DataError
+
+Progress = Callable[[int, int], None]
+CHUNK = 32
+FEW = 400
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int | None, progress: Progress | None) -> Source:
+    """Look at every entry and return the usable ones; the others are among the problems.
+
+    Raises: DataError when none is usable; its message counts the reasons and shows the first few.
+    """
+    looks = _looks(listing.entries, max_pixels, workers, progress)
+    good: list[tuple[Entry, Look]] = []
+    problems = list(listing.problems)
+    for entry, look in zip(listing.entries, looks, strict=True):
+        if look.kind:
+            problems.append(Problem(entry.name, look.kind, look.reason, left_out=not look.height))
+        if look.height:
+            good.append((entry, look))
+    if not good:
+        raise DataError(summary(origin, problems))
+    return _source(name, origin, listing, good, problems, max_pixels)
+
+
+def _looks(entries: Sequence[Entry], max_pixels: int, workers: int | None, progress: Progress | None) -> list[Look]:
+    looks: list[Look | None] = [_known(entry) for entry in entries]
+    rows = [row for row, look in enumerate(looks) if look is None]
+    count = (processors() if len(rows) >= FEW else 0) if workers is None else workers
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    done = len(entries) - len(rows)
+    for chunk, found in zip(chunks, _scanned(entries, chunks, max_pixels, count), strict=True):
+        for row, look in zip(chunk, found, strict=True):
+            looks[row] = look
+        done += len(chunk)
+        if progress:
+            progress(done, len(entries))
+    if progress and not rows:
+        progress(done, len(entries))
+    return [look for look in looks if look is not None]
+
+
+def _known(entry: Entry) -> Look | None:
+    """Return the look of a file that needs no opening: an empty one."""
+    try:
+        size = len(entry.source) if isinstance(entry.source, bytes) else Path(entry.source).stat().st_size
+    except OSError:
+        return None
+    return None if size else Look(kind="empty", reason="the file is empty (0 bytes)")
+
+
+def _scanned(entries: Sequence[Entry], chunks: list[list[int]], max_pixels: int, workers: int) -> Iterator[list[Look]]:
+    tasks = ([(entries[row].source, entries[row].name, max_pixels) for row in chunk] for chunk in chunks)
+    if not workers:
+        for task in tasks:
+            yield inspect_all(task)
+        return
+    with Pool(min(workers, max(1, len(chunks))), inspect_all) as pool:
+        yield from pool.results(tasks, ahead=2)
+
+
+def inspect_all(task: list[tuple[str | bytes, str, int]]) -> list[Look]:
+    """Look at several files: ``(path or bytes, name, max_pixels)`` each."""
+    return [inspect(*arguments) for arguments in task]
+
+
+def _source(name: str, origin: str, listing: Listing, good: list[tuple[Entry, Look]], problems: list[Problem], max_pixels: int) -> Source:
+    number = {label: index for index, label in enumerate(listing.classes)}
+    channels = 1 if all(look.channels == 1 for _, look in good) else 3
+    return Source(
+        name=name,
+        origin=origin,
+        classes=listing.classes,
+        channels=channels,
+        labels=np.array([number[entry.label] for entry, _ in good], np.int64),
+        given=np.array([entry.given for entry, _ in good], np.int8),
+        digests=np.array([look.digest for _, look in good], np.uint64),
+        names=[entry.name for entry, _ in good],
+        encoded=[entry.source for entry, _ in good],
+        extents=np.array([(look.height, look.width) for _, look in good], np.int32),
+        outlines=np.array([look.outline for _, look in good], np.uint64),
+        modes=[look.mode for _, look in good],
+        formats=[look.format for _, look in good],
+        problems=tuple(problems),
+        notes=listing.notes,
+        max_pixels=max_pixels,
+    )
+
+
+def summary(origin: str, problems: Sequence[Problem]) -> str:
+    """Say in one sentence why nothing is left, with counts by kind and the first three names."""
+    left = [problem for problem in problems if problem.left_out]
+    if not left:
+        return f"{origin} has no files in its class folders; add images"
+    counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in Counter(problem.kind for problem in left).most_common())
+    shown = "; ".join(f"{problem.name!r}: {problem.reason}" for problem in left[:3])
+    return f"{origin} has no usable image: {counts}. The first: {shown}"
+
+
+def with_notes(source: Source, *notes: str) -> Source:
+    """Return the source with more notes."""
+    return replace(source, notes=source.notes + notes)
