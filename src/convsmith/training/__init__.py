@@ -1,1 +1,32 @@
+"""Training: one call from a network and labelled images to a trained network. torch is loaded only when it is used."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convsmith.training.choice import choose
+from convsmith.training.config import Augment, Schedule, Training
+
+if TYPE_CHECKING:
+    from convsmith.training.loop import fit
+    from convsmith.training.quoting import Quote, quote
+    from convsmith.training.results import Fit
+    from convsmith.training.scoring import score
+
+__all__ = ["Augment", "Fit", "Quote", "Schedule", "Training", "choose", "fit", "quote", "score"]
+
+_NEEDS_TORCH = {
+    "fit": "convsmith.training.loop",
+    "Fit": "convsmith.training.results",
+    "quote": "convsmith.training.quoting",
+    "Quote": "convsmith.training.quoting",
+    "score": "convsmith.training.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)

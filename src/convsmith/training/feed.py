@@ -1,0 +1,138 @@
+"""Which images each update reads, and where they come from: memory when they fit, else worker processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from convsmith.data import batches, pixels
+from convsmith.data.dataset import Split
+from convsmith.data.preprocess import Preprocess
+from convsmith.training.chance import order
+from convsmith.training.config import Training
+from convsmith.training.processes import Team
+
+FULL_BATCH_PART = 512
+RESIDENT_PART = 0.25
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images computed together: uint8 ``(n, h, w, c)``, labels int64 ``(n,)``, and their places in the split."""
+
+    x_nhwc: torch.Tensor
+    labels: torch.Tensor
+    indices: NDArray[np.int64]
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def pixel_bytes(split: Split, preprocess: Preprocess) -> int:
+    """Return the memory that all decoded images of a split take."""
+    return len(split) * preprocess.height * preprocess.width * preprocess.channels
+
+
+def fits(bytes_: int) -> bool:
+    """Tell whether so much may stay in memory: at most a quarter of what is free."""
+    return bytes_ <= RESIDENT_PART * psutil.virtual_memory().available
+
+
+class Feed:
+    """The training images in the order of (seed, epoch), cut into updates and parts.
+
+    An epoch is cut into batches whose sizes differ by one image at most, none larger than the configured one, so that no update rests
+    on a small remainder.
+    """
+
+    def __init__(self, split: Split, preprocess: Preprocess, config: Training, team: Team, progress: Progress | None = None) -> None:
+        self.split, self.preprocess, self.config, self.team = split, preprocess, config, team
+        n = len(split)
+        batch = n if config.batch == "full" else min(config.batch, n)
+        self.steps_per_epoch = math.ceil(n / batch)
+        self.edges = [n * i // self.steps_per_epoch for i in range(self.steps_per_epoch + 1)]
+        bytes_ = pixel_bytes(split, preprocess)
+        self.resident = fits(bytes_) if config.resident == "auto" else config.resident
+        self.bytes = bytes_ if self.resident else 0
+        self.labels = torch.from_numpy(np.ascontiguousarray(split.labels))
+        self.x_nhwc = torch.from_numpy(pixels(split, preprocess, workers=config.workers, progress=progress)) if self.resident else None
+        self._reader: tuple[int, Iterator[Part]] | None = None
+        self._ordered: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def size(self, step: int) -> int:
+        """Return how many images update ``step`` reads in all processes together."""
+        place = step % self.steps_per_epoch
+        return self.edges[place + 1] - self.edges[place]
+
+    def parts(self, step: int) -> list[tuple[int, int]]:
+        """Return the places in the epoch's order of each part that this process computes for update ``step``."""
+        place = step % self.steps_per_epoch
+        start, stop = self.team.share(self.edges[place], self.edges[place + 1])
+        count = min(self.config.accumulate, stop - start)
+        if self.config.batch == "full":
+            count = max(count, math.ceil((stop - start) / FULL_BATCH_PART))
+        edges = [start + (stop - start) * i // count for i in range(count + 1)]
+        return list(zip(edges, edges[1:], strict=False))
+
+    def read(self, step: int) -> Iterator[Part]:
+        """Yield the parts of update ``step``."""
+        if self.x_nhwc is not None:
+            yield from self._from_memory(step)
+            return
+        if self._reader is None or self._reader[0] != step:
+            self._reader = (step, self._from_workers(step))
+        reader = self._reader[1]
+        for _ in self.parts(step):
+            yield next(reader)
+        self._reader = (step + 1, reader)
+
+    def _from_memory(self, step: int) -> Iterator[Part]:
+        assert self.x_nhwc is not None
+        epoch = step // self.steps_per_epoch
+        places = self._order(epoch)
+        for start, stop in self.parts(step):
+            indices = places[start:stop]
+            chosen = torch.from_numpy(indices)
+            yield Part(self.x_nhwc[chosen], self.labels[chosen], indices, epoch)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._ordered[0] != epoch:
+            self._ordered = (epoch, order(len(self.split), self.config.seed, epoch))
+        return self._ordered[1]
+
+    def _from_workers(self, step: int) -> Iterator[Part]:
+        """Yield parts from ``step`` on for ever, an epoch's remaining images at a time in the background."""
+        while True:
+            epoch, last = step // self.steps_per_epoch, (step // self.steps_per_epoch + 1) * self.steps_per_epoch
+            cuts = [part for later in range(step, last) for part in self.parts(later)]
+            places = order(len(self.split), self.config.seed, epoch)
+            wanted = np.concatenate([places[start:stop] for start, stop in cuts])
+            largest = max(stop - start for start, stop in cuts)
+            stream = batches(self.split, self.preprocess, largest, order=wanted, workers=self.config.workers)
+            sizes = [stop - start for start, stop in cuts]
+            for x, labels, indices in recut(stream, sizes):
+                yield Part(torch.from_numpy(x), torch.from_numpy(labels), indices, epoch)
+            step = last
+
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
+
+
+def recut(stream: Iterator[Arrays], sizes: list[int]) -> Iterator[Arrays]:
+    """Yield the images of a stream in the given numbers instead of the stream's own."""
+    held: list[Arrays] = []
+    for size in sizes:
+        while sum(len(a[2]) for a in held) < size:
+            held.append(next(stream))
+        x, labels, indices = (np.concatenate([a[i] for a in held]) if len(held) > 1 else held[0][i] for i in range(3))
+        yield x[:size], labels[:size], indices[:size]
+        held = [(x[size:], labels[size:], indices[size:])] if len(indices) > size else []

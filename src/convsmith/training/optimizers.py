@@ -1,0 +1,57 @@
+"""The update rule: parameter groups, torch's optimizers, and the running mean of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from convsmith.errors import UsageError
+from convsmith.training.config import Training
+
+
+def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two parameter groups: weights of layers, which decay, and biases and norm parameters (one axis or none), which do not."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise UsageError("the network has no parameter to train; unfreeze some (requires_grad)")
+    decayed, spared = [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
+    return [{"params": params, "weight_decay": decay} for params, decay in ((decayed, weight_decay), (spared, 0.0)) if params]
+
+
+def build(module: nn.Module, config: Training) -> torch.optim.Optimizer:
+    """Return torch's own optimizer, fused, with the rate of the configuration."""
+    parts = groups(module, config.weight_decay)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parts, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(parts, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+class Ema:
+    """The running mean of a network's weights and buffers: after update t, ``mean += (1 - d) * (weight - mean)``.
+
+    ``d`` is ``min(decay, (1 + t) / (10 + t))`` with t counted from 1, so that the first weights are soon forgotten. Counters such as
+    the number of batches of a norm are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """Follow ``module`` after update number ``step`` (from 1)."""
+        part = 1 - min(self.decay, (1 + step) / (10 + step))
+        now = module.state_dict()
+        floats = [name for name, value in now.items() if value.is_floating_point()]
+        means = [self.weights[name] for name in floats]
+        torch._foreach_lerp_(means, [now[name].detach() for name in floats], part)
+        for name in now.keys() - floats:
+            self.weights[name].copy_(now[name])
+
+
+def all_finite(parameters: Iterable[torch.Tensor]) -> bool:
+    """Tell whether every number of every tensor is finite."""
+    return all(bool(torch.isfinite(p).all()) for p in parameters)

@@ -1,0 +1,144 @@
+"""How many updates a run has, in which arithmetic, and what it will cost: from a short timed trial."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from convsmith.training.config import Training
+from convsmith.training.feed import Feed
+from convsmith.training.schedules import factor
+from convsmith.training.updates import Arithmetic, Updater
+
+RESERVE = 0.03
+VALIDATION_PART = 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided before the first update, and again where a time budget moved the end.
+
+    From update ``start`` on, the schedule runs in a straight line from ``progress`` (0..1) to 1 at update ``steps``.
+    """
+
+    arithmetic: Arithmetic
+    steps_per_epoch: int
+    steps: int
+    validate_every: int
+    start: int = 0
+    progress: float = 0.0
+    shortened: bool = False
+
+    def at(self, step: int) -> float:
+        """Return the progress of the schedule at an update, 0 to 1."""
+        return self.progress + (1 - self.progress) * (step - self.start) / max(1, self.steps - self.start)
+
+    def rate(self, step: int, config: Training) -> float:
+        """Return the learning rate of an update: the schedule at the moment it begins."""
+        return config.learning_rate * factor(config.schedule, self.at(step) * config.epochs, config.epochs)
+
+    def ending_at(self, steps: int, step: int) -> Plan:
+        """Return the plan that, from update ``step`` on, completes the schedule at another last update."""
+        return replace(self, start=step, progress=self.at(step), steps=max(step + 1, steps), shortened=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Plan:
+        return cls(**{**fields, "arithmetic": Arithmetic(**fields["arithmetic"])})
+
+
+def candidates(config: Training, device: torch.device) -> tuple[Arithmetic, ...]:
+    """Return the arithmetics that the configuration leaves open; the plain one alone where results must repeat bit for bit."""
+    plain = "float32" if config.precision == "auto" else config.precision
+    if config.deterministic:
+        return (Arithmetic(plain, config.channels_last is True),)
+    formats = ("float32", "bfloat16") if config.precision == "auto" and _has_bfloat16(device) else (plain,)
+    layouts = (True, False) if config.channels_last == "auto" else (config.channels_last,)
+    return tuple(Arithmetic(f, layout) for f in formats for layout in layouts)  # type: ignore[arg-type]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulating it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(capable and capable())
+
+
+def fastest(
+    names: Sequence[Arithmetic], measure: Callable[[Arithmetic], float], budget_s: float, rounds: int = 4
+) -> dict[Arithmetic, float]:
+    """Return the least seconds of each candidate, measured in turn so that a slow moment hits all of them.
+
+    The first measurement of each, which pays for preparations, does not count. A candidate twice as slow as the best is not tried again,
+    and nothing is once ``budget_s`` is spent.
+    """
+    begin = time.perf_counter()
+    for name in names:
+        measure(name)
+    seconds = {name: measure(name) for name in names}
+    for _ in range(rounds - 1):
+        for name in names:
+            if time.perf_counter() - begin > budget_s:
+                return seconds
+            if seconds[name] <= 2 * min(seconds.values()):
+                seconds[name] = min(seconds[name], measure(name))
+    return seconds
+
+
+def preferred(seconds: dict[Arithmetic, float]) -> Arithmetic:
+    """Return the fastest; float32 unless bfloat16 is at least a tenth faster."""
+    return min(seconds, key=lambda name: seconds[name] * (1.1 if name.precision == "bfloat16" else 1.0))
+
+
+def trial(module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None) -> dict[Arithmetic, float]:
+    """Return the seconds of one update in each arithmetic that is open, on a copy of the network."""
+    updater = Updater(copy.deepcopy(module), config.model_copy(update={"learning_rate": 1e-8}), feed.preprocess, weights)
+    count = len(feed.parts(0))
+    # a whole full batch may take minutes: one part of it tells
+    share = count if config.batch != "full" else 1
+    parts = list(itertools.islice(feed.read(0), share))
+
+    def measure(arithmetic: Arithmetic) -> float:
+        updater.compute_in(arithmetic)
+        begin = time.perf_counter()
+        updater.update(parts, share, feed.size(0), 0, 1e-8)
+        return (time.perf_counter() - begin) * count / share
+
+    budget_s = max(1.0, 0.02 * (config.time_s or 0))
+    return fastest(candidates(config, updater.device), measure, budget_s)
+
+
+def make_plan(config: Training, feed: Feed, seconds: dict[Arithmetic, float], val_images: int, left_s: float | None) -> Plan:
+    """Return the plan that completes the epochs, or as many updates as ``left_s`` allows.
+
+    Validation costs a third of training per image: it has no backward pass.
+    """
+    arithmetic = preferred(seconds)
+    step_s = seconds[arithmetic]
+    steps = max(1, round(config.epochs * feed.steps_per_epoch))
+    val_s = val_images / feed.size(0) * step_s / 3
+    every = config.validate_every
+    if not every:
+        every = 1 if config.deterministic else max(1, math.ceil(val_s / (VALIDATION_PART * step_s * feed.steps_per_epoch)))
+    plan = Plan(arithmetic, feed.steps_per_epoch, steps, every * feed.steps_per_epoch)
+    if left_s is None:
+        return plan
+    allowed = affordable(left_s, step_s, val_s, plan.validate_every)
+    return replace(plan, steps=max(1, allowed), shortened=True) if allowed < steps else plan
+
+
+def affordable(left_s: float, step_s: float, val_s: float, validate_every: int) -> int:
+    """Return the updates that fit into ``left_s`` with their validations and a reserve."""
+    usable = left_s * (1 - RESERVE) - val_s
+    return max(1, int(usable / (step_s + val_s / validate_every)))

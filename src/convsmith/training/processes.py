@@ -1,0 +1,78 @@
+"""The same run in several processes under ``torchrun``: who takes which images, and what they add up.
+
+Every process holds the whole network and computes its part of each batch; gradients are averaged by DistributedDataParallel. Batch norm sees
+only the part of its own process (synchronised batch norm exists for GPUs only), so networks with it repeat the one-process result in kind,
+not digit by digit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from convsmith.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among ``size``; number 0 writes the files."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, start: int, stop: int) -> tuple[int, int]:
+        """Return this process's part of the places ``start`` to ``stop``; parts differ by one image at most."""
+        n = stop - start
+        if n < self.size:
+            raise UsageError(f"a batch of {n} images cannot be divided over {self.size} processes; give batch at least {self.size}")
+        return start + n * self.rank // self.size, start + n * (self.rank + 1) // self.size
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all processes."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is up in any process."""
+        return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)])).item())
+
+    def first(self, value: object) -> object:
+        """Return what the leading process has."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the network whose backward pass averages the gradients over all processes."""
+        return nn.parallel.DistributedDataParallel(module) if self.size > 1 else module
+
+
+@contextmanager
+def team() -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started, over gloo; alone without it. A group that is already open is used and left open."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or not dist.is_available():
+        yield Team()
+        return
+    opened = not dist.is_initialized()
+    if opened:
+        dist.init_process_group("gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        if opened:
+            dist.destroy_process_group()

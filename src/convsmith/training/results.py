@@ -1,0 +1,46 @@
+"""What a training run returns, and the pages of its history."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from convsmith.training.planning import Plan
+
+StoppedBy = Literal["epochs", "time", "patience", "interrupt"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network and how it came about.
+
+    ``module``: the network given, with the weights of the best validation. ``history``: one record per epoch with ``epoch``, ``step``,
+    ``loss``, ``accuracy``, ``rate``, ``seconds`` and, where it was validated, ``val_loss`` and ``val_accuracy``.
+    ``stopped_by``: ``time`` means that the time budget set the number of updates. ``seconds``: of the whole run, all resumed pieces together.
+    ``memory_bytes``: peak of the process. ``disk_bytes``: of the checkpoints.
+    """
+
+    module: nn.Module
+    history: tuple[dict[str, Any], ...]
+    best_accuracy: float
+    best_epoch: float
+    epochs_done: float
+    steps_done: int
+    seconds: float
+    stopped_by: StoppedBy
+    plan: Plan
+    memory_bytes: int
+    disk_bytes: int
+    checkpoint: Path | None
+    advice: str = ""
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest memory this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,44 @@
+"""What a network answers: its scores for every image of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from convsmith.data import batches
+from convsmith.data.dataset import Split
+from convsmith.data.preprocess import Preprocess
+from convsmith.training.augmentation import to_input
+
+
+def score(module: nn.Module, split: Split, preprocess: Preprocess, *, batch: int = 256, workers: int = 0) -> NDArray[np.float32]:
+    """Return the logits of every image in the split's order, float32 ``(n, classes)``.
+
+    The network computes in float32 and evaluation mode and is left in the mode it was in; without images the result has no rows.
+    """
+    images = (torch.from_numpy(x) for x, _, _ in batches(split, preprocess, batch, workers=workers))
+    return logits_of(module, images, preprocess).numpy()
+
+
+def logits_of(module: nn.Module, images: Iterable[torch.Tensor], preprocess: Preprocess, *, channels_last: bool = False) -> torch.Tensor:
+    """Return the logits of batches of uint8 NHWC images, float32 ``(n, classes)`` on the processor."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.inference_mode():
+            found = [module(to_input(x.to(device), preprocess, channels_last)).float().cpu() for x in images]
+    finally:
+        for part, training in modes:
+            part.training = training
+    return torch.cat(found) if found else torch.zeros(0, 0)
+
+
+def slices(x_nhwc: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
+    """Yield consecutive views of at most ``batch`` images."""
+    for start in range(0, len(x_nhwc), batch):
+        yield x_nhwc[start : start + batch]

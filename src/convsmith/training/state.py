@@ -1,0 +1,71 @@
+"""All of a run that must survive a kill, beside the network and the optimizer; random numbers are functions of the step and need no place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from convsmith.training.checkpoints import State
+from convsmith.training.planning import Plan
+from convsmith.training.updates import Updater
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class Best:
+    """The weights of the best validation: highest accuracy; of equals the last, whose learning rate was lowest."""
+
+    accuracy: float = -1.0
+    loss: float = float("inf")
+    step: int = 0
+    weights: Weights = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """Where a run is. ``loss_sum``, ``correct`` and ``seen`` add up since the last record of ``history``."""
+
+    plan: Plan
+    step: int = 0
+    best: Best = field(default_factory=Best)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stale: int = 0
+    elapsed_s: float = 0.0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+
+
+def weights_of(source: Weights) -> Weights:
+    """Return a copy of a state dict on the processor."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in source.items()}
+
+
+def pack(run: Run, updater: Updater, identity: dict[str, Any]) -> State:
+    """Return the state as plain containers and tensors, which torch loads without executing anything."""
+    fields = {name: getattr(run, name) for name in ("step", "history", "stale", "elapsed_s", "loss_sum", "correct", "seen")}
+    return {
+        **fields,
+        "identity": identity,
+        "plan": run.plan.to_dict(),
+        "best": vars(run.best),
+        "model": updater.module.state_dict(),
+        "optimizer": updater.optimizer.state_dict(),
+        "ema": updater.ema.weights if updater.ema else None,
+    }
+
+
+def unpack(state: State, updater: Updater) -> Run:
+    """Put network, optimizer and running mean back and return where the run was."""
+    plan = Plan.from_dict(state["plan"])
+    updater.compute_in(plan.arithmetic)
+    updater.module.load_state_dict(state["model"])
+    updater.optimizer.load_state_dict(state["optimizer"])
+    if updater.ema:
+        for name, value in state["ema"].items():
+            updater.ema.weights[name].copy_(value)
+    fields = {name: state[name] for name in ("step", "history", "stale", "elapsed_s", "loss_sum", "correct", "seen")}
+    return Run(plan=plan, best=Best(**state["best"]), **fields)

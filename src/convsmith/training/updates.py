@@ -1,0 +1,92 @@
+"""One update of the weights: forward, backward, clip, step, mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from convsmith.data.preprocess import Preprocess
+from convsmith.training import optimizers
+from convsmith.training.augmentation import augmented
+from convsmith.training.chance import key
+from convsmith.training.config import Training
+from convsmith.training.feed import Part
+from convsmith.training.losses import per_image
+from convsmith.training.processes import Team
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the network is computed: number format of the layers and memory layout."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'NHWC' if self.channels_last else 'NCHW'}"
+
+
+class Updater:
+    """A network with its optimizer and running mean."""
+
+    def __init__(
+        self, module: nn.Module, config: Training, preprocess: Preprocess, weights: torch.Tensor | None, team: Team | None = None
+    ) -> None:
+        self.module, self.config, self.preprocess = module, config, preprocess
+        self.team = team or Team()
+        self.device = next(module.parameters()).device
+        self.weights = None if weights is None else weights.to(self.device)
+        self.arithmetic = Arithmetic()
+        self.optimizer = optimizers.build(module, config)
+        self.ema = optimizers.Ema(module, config.ema) if config.ema else None
+        self._network = self.team.wrap(module)
+
+    def compute_in(self, arithmetic: Arithmetic) -> None:
+        """Change number format and memory layout; the values of the weights stay."""
+        self.arithmetic = arithmetic
+        self.module.to(memory_format=torch.channels_last if arithmetic.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+
+    def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float) -> tuple[float, int]:
+        """Do update number ``step`` with ``count`` parts of a batch of ``size`` images in all; return sums of loss and of correct answers.
+
+        The gradient is that of the mean loss of the whole batch. Dropout draws from (seed, step, process).
+        """
+        torch.manual_seed(int(key(3, self.config.seed, step, self.team.rank) >> 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_sum, correct = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
+        for number, part in enumerate(parts, 1):
+            alone = self.team.size > 1 and number < count
+            with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator, union-attr]
+                logits, labels = self.forward(part)
+                losses = per_image(logits, labels, self.config, self.weights).sum()
+                (losses * (self.team.size / size)).backward()
+            loss_sum += losses.detach()
+            correct += (logits.detach().argmax(1) == labels).sum()
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.module, step + 1)
+        return float(loss_sum), int(correct)
+
+    def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and labels of one part as the network sees it in training."""
+        x_nchw = augmented(
+            part.x_nhwc.to(self.device),
+            part.indices,
+            self.config.augment,
+            self.preprocess,
+            seed=self.config.seed,
+            epoch=part.epoch,
+            channels_last=self.arithmetic.channels_last,
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
+            logits = self._network(x_nchw)
+        return logits, part.labels.to(self.device)
