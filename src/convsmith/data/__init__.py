@@ -2,17 +2,22 @@
 
 from convsmith.data.dataset import Dataset, Problem, Split, SplitName, source_name
 from convsmith.data.decode import MAX_PIXELS, read_image
+from convsmith.data.health import Health, check
+from convsmith.data.identity import fingerprint
 from convsmith.data.images import EncodedSplit, ResidentSplit
 from convsmith.data.input_size import choose_preprocess
 from convsmith.data.loader import batches, pixels
 from convsmith.data.opening import open
 from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, to_channels
 from convsmith.data.preprocess import resize as resize
+from convsmith.data.public import PUBLIC, download, load_public
 
 __all__ = [
     "MAX_PIXELS",
+    "PUBLIC",
     "Dataset",
     "EncodedSplit",
+    "Health",
     "Preprocess",
     "Problem",
     "ResidentSplit",
@@ -20,8 +25,12 @@ __all__ = [
     "SplitName",
     "affine",
     "batches",
+    "check",
     "choose_preprocess",
     "crop_box",
+    "download",
+    "fingerprint",
+    "load_public",
     "normalise",
     "open",
     "pixels",

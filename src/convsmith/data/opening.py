@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 
-from convsmith.data import idx
+from convsmith.data.archive import is_archive, read_archive
 from convsmith.data.bundled import open_digits
+from convsmith.data.cifar import is_cifar, is_cifar_file, open_cifar
 from convsmith.data.dataset import Dataset, Split, SplitName, source_name
 from convsmith.data.decode import MAX_PIXELS
-from convsmith.data.folder import arrange, walk
-from convsmith.data.scan import Progress, scan
+from convsmith.data.folder import Listing, arrange, walk
+from convsmith.data.idx import is_idx_name, open_idx
+from convsmith.data.npz import open_npz
+from convsmith.data.scan import Progress, scan, summary
 from convsmith.data.source import PARTS, Source, without_empty_classes
 from convsmith.data.split import divide
+from convsmith.data.table import is_table, read_table
 from convsmith.errors import DataError
 
 
@@ -39,6 +44,8 @@ def open(
     Raises: DataError with a sentence that says what is wrong and what to do.
     """
     source = without_empty_classes(read(path, progress=progress, max_pixels=max_pixels, workers=workers))
+    if not len(source):
+        raise DataError(summary(source.origin, source.problems))
     division = divide(source, val, test, seed)
     splits: dict[SplitName, Split] = {}
     for number, part in enumerate(PARTS):
@@ -57,29 +64,60 @@ def open(
 
 
 def read(path: str | Path, *, progress: Progress | None = None, max_pixels: int = MAX_PIXELS, workers: int | None = None) -> Source:
-    """Read a source of any kind, without splitting it."""
+    """Read a source of any kind, without splitting it.
+
+    Raises: DataError when there is no such source or it is of no known kind.
+    """
     if str(path) == "digits" and not Path(path).exists():
-        return _whole(open_digits(), progress)
+        return _counted(open_digits(), progress)
     path = Path(path).expanduser()
-    if not path.exists():
-        raise DataError(f"there is no {str(path)!r}; give a folder of class folders, a CSV, an npz, idx or CIFAR files, or 'digits'")
-    if path.is_dir():
-        reader = _folder_reader(path)
-        if reader:
-            return _whole(reader(path), progress)
-        listing = arrange(walk(path), str(path))
-        return scan(source_name(path), str(path), listing, max_pixels, workers, progress)
-    raise DataError(f"{str(path)!r} is not a source of images that is read")
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        what = f"there is no {str(path)!r}" if isinstance(error, FileNotFoundError) else f"cannot look at {str(path)!r} ({error})"
+        raise DataError(f"{what}; give a folder of class folders, a CSV, an npz, idx or CIFAR files, or 'digits'") from error
+    content = _folder(path) if stat.S_ISDIR(found.st_mode) else _file(path)
+    if isinstance(content, Source):
+        return _counted(content, progress)
+    return scan(source_name(path), str(path), content, max_pixels, workers, progress)
 
 
-def _folder_reader(path: Path) -> Callable[[Path], Source] | None:
-    names = [child.name for child in path.iterdir() if child.is_file()]
-    if any(idx.is_idx_name(name) for name in names):
-        return idx.open_idx
-    return None
+def _folder(path: Path) -> Source | Listing:
+    """Take a folder for idx or CIFAR files, for one CSV and its images, or for class folders."""
+    try:
+        with os.scandir(path) as children:
+            names = sorted(child.name for child in children if child.is_file())
+    except OSError as error:
+        raise DataError(f"the folder {str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
+    if any(is_idx_name(name) for name in names):
+        return open_idx(path)
+    if is_cifar(names):
+        return open_cifar(source_name(path), str(path), {name: (path / name).read_bytes() for name in names if is_cifar_file(name)})
+    tree = walk(path)
+    tables = [name for name in names if is_table(Path(name)) and not name.startswith(".")]
+    if len(tables) == 1 and not any(len(parts) > 1 for parts, _ in tree.files):
+        return read_table(path / tables[0])
+    return arrange(tree, str(path))
 
 
-def _whole(source: Source, progress: Progress | None) -> Source:
+def _file(path: Path) -> Source | Listing:
+    if is_table(path):
+        return read_table(path)
+    if path.suffix.lower() == ".npz":
+        return open_npz(path)
+    if is_idx_name(path.name):
+        return open_idx(path.parent)
+    if is_archive(path):
+        tree = read_archive(path)
+        members = {parts[-1]: source for parts, source in tree.files if isinstance(source, bytes)}
+        if is_cifar(members):
+            return open_cifar(path.name.split(".")[0], str(path), {name: raw for name, raw in members.items() if is_cifar_file(name)})
+        return arrange(tree, str(path))
+    known = "a folder, .csv, .npz, an idx file, or a tar or zip archive"
+    raise DataError(f"{str(path)!r} is not a source of images that is read; give {known}")
+
+
+def _counted(source: Source, progress: Progress | None) -> Source:
     if progress:
         progress(len(source), len(source))
     return source

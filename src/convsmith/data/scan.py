@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from convsmith.data.decode import Look, inspect
 from convsmith.data.folder import Entry, Listing
 from convsmith.data.source import Source
 from convsmith.data.workers import Pool
-from convsmith.errors import DataError
 
 Progress = Callable[[int, int], None]
 CHUNK = 32
@@ -28,10 +26,7 @@ def processors() -> int:
 
 
 def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int | None, progress: Progress | None) -> Source:
-    """Look at every entry and return the usable ones; the others are among the problems.
-
-    Raises: DataError when none is usable; its message counts the reasons and shows the first few.
-    """
+    """Look at every entry and return the usable ones (perhaps none); the others are among the problems."""
     looks = _looks(listing.entries, max_pixels, workers, progress)
     good: list[tuple[Entry, Look]] = []
     problems = list(listing.problems)
@@ -40,8 +35,6 @@ def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int
             problems.append(Problem(entry.name, look.kind, look.reason, left_out=not look.height))
         if look.height:
             good.append((entry, look))
-    if not good:
-        raise DataError(summary(origin, problems))
     return _source(name, origin, listing, good, problems, max_pixels)
 
 
@@ -63,11 +56,19 @@ def _looks(entries: Sequence[Entry], max_pixels: int, workers: int | None, progr
 
 
 def _known(entry: Entry) -> Look | None:
-    """Return the look of a file that needs no opening: an empty one."""
-    try:
-        size = len(entry.source) if isinstance(entry.source, bytes) else Path(entry.source).stat().st_size
-    except OSError:
-        return None
+    """Return the look of what needs or allows no opening: an empty file, none, a folder, a pipe."""
+    if isinstance(entry.source, bytes):
+        size, mode = len(entry.source), stat.S_IFREG
+    else:
+        try:
+            found = os.stat(entry.source)  # noqa: PTH116 a str: 100,000 Path objects cost a second
+        except FileNotFoundError:
+            return Look(kind="missing", reason="there is no such file")
+        except (OSError, ValueError) as error:
+            return Look(kind="unreadable", reason=f"it cannot be looked at ({error})")
+        size, mode = found.st_size, found.st_mode
+    if not stat.S_ISREG(mode):
+        return Look(kind="unreadable", reason="not a regular file" if not stat.S_ISDIR(mode) else "it is a folder")
     return None if size else Look(kind="empty", reason="the file is empty (0 bytes)")
 
 
@@ -99,7 +100,7 @@ def _source(name: str, origin: str, listing: Listing, good: list[tuple[Entry, Lo
         digests=np.array([look.digest for _, look in good], np.uint64),
         names=[entry.name for entry, _ in good],
         encoded=[entry.source for entry, _ in good],
-        extents=np.array([(look.height, look.width) for _, look in good], np.int32),
+        extents=np.array([(look.height, look.width) for _, look in good], np.int32).reshape(-1, 2),
         outlines=np.array([look.outline for _, look in good], np.uint64),
         modes=[look.mode for _, look in good],
         formats=[look.format for _, look in good],
@@ -117,8 +118,3 @@ def summary(origin: str, problems: Sequence[Problem]) -> str:
     counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in Counter(problem.kind for problem in left).most_common())
     shown = "; ".join(f"{problem.name!r}: {problem.reason}" for problem in left[:3])
     return f"{origin} has no usable image: {counts}. The first: {shown}"
-
-
-def with_notes(source: Source, *notes: str) -> Source:
-    """Return the source with more notes."""
-    return replace(source, notes=source.notes + notes)

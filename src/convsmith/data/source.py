@@ -16,6 +16,9 @@ from convsmith.errors import DataError
 PARTS: tuple[SplitName, ...] = ("train", "val", "test")
 FREE = -1
 
+# title, given part, images NHWC, labels
+Block = tuple[str, int, NDArray[np.uint8], NDArray[np.int64]]
+
 # what people call the three parts -> index into PARTS
 PART_NAMES = {
     **dict.fromkeys(("train", "training"), 0),
@@ -75,10 +78,10 @@ def resident(
     name: str,
     origin: str,
     classes: Sequence[str],
-    blocks: Sequence[tuple[str, int, NDArray[np.uint8], NDArray[np.int64]]],
+    blocks: Sequence[Block],
     notes: Sequence[str] = (),
 ) -> Source:
-    """Join blocks ``(title, given part, images NHWC, labels)`` of equal image size into a source.
+    """Join blocks of equal image size into a source.
 
     Raises: DataError when images and labels disagree in number or a label has no class.
     """

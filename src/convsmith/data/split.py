@@ -77,13 +77,14 @@ def _resolve(source: Source, part: NDArray[np.int8], rows: NDArray[np.int64]) ->
             problems.append(Problem(source.title(row), "conflict", reason, left_out=not keep))
         part[rows[~kept]] = LEFT_OUT
         return problems
-    first = source.title(rows[part[rows] == last][0])
+    keeper = int(rows[part[rows] == last][0])
+    first = source.title(keeper)
     for row in rows:
         if part[row] < last:
             reason = f"the same image stands in {PARTS[last]} as {first!r}; left out of {PARTS[part[row]]}"
             problems.append(Problem(source.title(row), "duplicate", reason))
             part[row] = LEFT_OUT
-        elif source.title(row) != first:
+        elif row != keeper:
             problems.append(Problem(source.title(row), "duplicate", f"the same image as {first!r}; both stay in one part", left_out=False))
     return problems
 

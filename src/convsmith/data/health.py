@@ -1,0 +1,175 @@
+"""What is good and bad about a source of images, counted: for ``convsmith check`` and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convsmith.data.dataset import Problem
+from convsmith.data.decode import MAX_PIXELS
+from convsmith.data.opening import read
+from convsmith.data.scan import Progress, summary
+from convsmith.data.source import PARTS, Source, without_empty_classes
+from convsmith.data.split import Division, divide
+from convsmith.errors import DataError
+
+NEAR_BITS = 2
+NEAR_LIMIT = 20_000
+NEAR_SIDE = 32
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Health:
+    """The state of a source as ``data.open`` would see it.
+
+    ``counts``: images of each class in each part. ``sizes``: least, median and greatest ``(height, width)``.
+    ``duplicates``: groups of pixel-identical images; ``near``: pairs that look alike (``near_count`` of them, 50 at most listed),
+    None where they are not looked for (arrays, images below 32 pixels, more than 20,000 images).
+    ``imbalance``: images of the largest class over those of the smallest. ``errors``: why ``data.open`` refuses, empty when it does not.
+    """
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    channels: int
+    images: int
+    counts: dict[str, list[int]]
+    sizes: dict[str, tuple[int, int]]
+    uniform: bool
+    modes: dict[str, int]
+    formats: dict[str, int]
+    duplicates: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, str], ...] | None
+    near_count: int
+    imbalance: float
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+    @property
+    def left_out(self) -> int:
+        """Files and images that take no part; a folder or class is not counted."""
+        return sum(problem.left_out and problem.kind not in ("class", "loop") for problem in self.problems)
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many problems there are of each kind, most frequent first."""
+        return dict(Counter(problem.kind for problem in self.problems).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain["problems"] = [vars(problem) for problem in self.problems]
+        plain["sizes"] = {name: list(size) for name, size in self.sizes.items()}
+        for name in ("classes", "notes", "errors"):
+            plain[name] = list(plain[name])
+        for name in ("duplicates", "near"):
+            plain[name] = None if plain[name] is None else [list(group) for group in plain[name]]
+        return {**plain, "ok": self.ok, "left_out": self.left_out, "kinds": self.kinds}
+
+
+def check(
+    path: str | Path,
+    *,
+    val: float = 0.2,
+    test: float = 0.2,
+    seed: int = 0,
+    progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+) -> Health:
+    """Look at every image and count what is there, what is wrong and what ``data.open`` would do with the same arguments.
+
+    Raises: DataError only when the source cannot be listed at all.
+    """
+    source = without_empty_classes(read(path, progress=progress, max_pixels=max_pixels, workers=workers))
+    errors: list[str] = []
+    division = Division(np.maximum(source.given, 0), (), ())
+    if not len(source):
+        errors.append(summary(source.origin, source.problems))
+    else:
+        try:
+            division = divide(source, val, test, seed)
+        except DataError as error:
+            errors.append(str(error))
+    near, near_count = _near(source)
+    return Health(
+        name=source.name,
+        source=source.origin,
+        classes=source.classes,
+        channels=source.channels,
+        images=len(source),
+        counts=_counts(source, division),
+        sizes=_sizes(source),
+        uniform=bool(len(source)) and bool((_extents(source) == _extents(source)[0]).all()),
+        modes=dict(Counter(source.modes).most_common()),
+        formats=dict(Counter(source.formats).most_common()),
+        duplicates=_duplicates(source),
+        near=near,
+        near_count=near_count,
+        imbalance=_imbalance(source),
+        problems=source.problems + division.problems,
+        notes=source.notes + division.notes,
+        errors=tuple(errors),
+    )
+
+
+def _counts(source: Source, division: Division) -> dict[str, list[int]]:
+    return {
+        part: np.bincount(source.labels[division.part == number], minlength=len(source.classes)).tolist()
+        for number, part in enumerate(PARTS)
+        if (division.part == number).any()
+    }
+
+
+def _extents(source: Source) -> NDArray[np.int32]:
+    if source.images is not None:
+        return np.array([source.images.shape[1:3]], np.int32)
+    assert source.extents is not None
+    return source.extents
+
+
+def _sizes(source: Source) -> dict[str, tuple[int, int]]:
+    if not len(source):
+        return {}
+    extents = _extents(source)
+    rows = {"least": extents.min(axis=0), "median": np.median(extents, axis=0), "greatest": extents.max(axis=0)}
+    return {name: (int(row[0]), int(row[1])) for name, row in rows.items()}
+
+
+def _duplicates(source: Source) -> tuple[tuple[str, ...], ...]:
+    order = np.argsort(source.digests, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(source.digests[order])) + 1)
+    return tuple(sorted(tuple(source.title(int(row)) for row in group) for group in groups if len(group) > 1))
+
+
+def _imbalance(source: Source) -> float:
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    return round(float(counts.max() / counts.min()), 2) if len(counts) and counts.min() else 0.0
+
+
+def _near(source: Source) -> tuple[tuple[tuple[str, str], ...] | None, int]:
+    """Return pairs of different pictures whose difference hashes differ in at most two of 64 bits."""
+    if source.outlines is None or not 1 < len(source) <= NEAR_LIMIT or np.median(_extents(source)) < NEAR_SIDE:
+        return None, 0
+    bits = np.bitwise_count(source.outlines)
+    rows = np.flatnonzero((bits > 4) & (bits < 60))  # a flat picture has no outline to compare
+    outlines, digests = source.outlines[rows], source.digests[rows]
+    pairs: list[tuple[str, str]] = []
+    count = 0
+    for place, row in enumerate(rows):
+        close = np.bitwise_count(outlines[place + 1 :] ^ outlines[place]) <= NEAR_BITS
+        others = np.flatnonzero(close & (digests[place + 1 :] != digests[place]))
+        count += len(others)
+        pairs += [(source.title(int(row)), source.title(int(rows[place + 1 + other]))) for other in others[: SHOWN - len(pairs)]]
+    return tuple(pairs), count
