@@ -1,0 +1,82 @@
+"""One command for each verb, made from its schema when it is asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from convsmith import jobs
+from convsmith.cli import flags, output
+from convsmith.cli.progress import Display
+from convsmith.jobs import VERBS, Verb, presets
+from convsmith.jobs.lifecycle import Watch, quote
+
+
+def __getattr__(name: str) -> App:
+    """Return the command of a verb, so that ``convsmith.cli.commands:train`` can be imported by name."""
+    if name not in VERBS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return make(VERBS[name])
+
+
+def make(verb: Verb) -> App:
+    """Return the command of a verb, its flags taken from the schema."""
+    module = verb.module
+    schema = module.Config
+    wanted = [*flags.parameters(schema), *flags.common(verb, hasattr(module, "quote"))]
+    wanted.sort(key=lambda parameter: parameter.kind)
+    signature = inspect.Signature(wanted)
+
+    def command(*args: Any, **kwargs: Any) -> int:
+        bound = signature.bind(*args, **kwargs)
+        return launch(verb, bound.arguments)
+
+    vars(command)["__signature__"] = signature
+    command.__name__ = verb.name
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in wanted}
+    app = App(name=verb.name, help=_help(verb, schema), suppress_keyboard_interrupt=False, help_format="plaintext")
+    app.default(command)
+    return app
+
+
+def launch(verb: Verb, values: Mapping[str, Any]) -> int:
+    """Compose the settings, do what was asked, print it, and return the exit code."""
+    module, as_json = verb.module, bool(values.get("json"))
+    preset = values.get("preset")
+    config = jobs.compose(
+        module.Config,
+        preset=presets.find(verb.name, preset) if preset else None,
+        file=values.get("config"),
+        sets=values.get("sets") or (),
+        flags=flags.given(values, module.Config),
+    )
+    if values.get("print_config"):
+        output.settings(config, as_json)
+        return 0
+    if values.get("dry_run"):
+        output.plan(verb.name, quote(verb.name, config), as_json)
+        return 0
+    return _perform(verb, config, values.get("out"), as_json)
+
+
+def _perform(verb: Verb, config: Any, out: Path | None, as_json: bool) -> int:
+    with Display(quiet=as_json) as display:
+        watch = Watch(show=display.show, hear=display.hear)
+        try:
+            outcome = jobs.perform(verb.name, config, out=out, watch=watch)
+        except BaseException as error:
+            error.__dict__["run_folder"] = watch.folder
+            raise
+    return output.result(outcome, verb.module, as_json)
+
+
+def _help(verb: Verb, schema: Any) -> str:
+    nested = [name for name in schema.model_fields if name not in {p.name for p in flags.parameters(schema)}]
+    if not nested:
+        return verb.help
+    reached = ", ".join(f"--set {name}.KEY=VALUE" for name in nested)
+    return f"{verb.help}\n\nFurther settings: {reached}; docs/cli.md lists them."

@@ -1,0 +1,94 @@
+"""The entry point: parse, do, print, and end with the right code."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from convsmith import __version__
+from convsmith.errors import ConvsmithError, UsageError
+from convsmith.jobs.verbs import VERBS
+
+HELP = """\
+From a folder of labelled images to the smallest, fastest ConvNet that still meets your accuracy.
+
+Start with `convsmith forge FOLDER`, or `convsmith forge digits` to try it on bundled images.
+"""
+
+
+def make_app() -> App:
+    """Return the table of commands; nothing of a verb is imported before it is asked for."""
+    app = App(name="convsmith", help=HELP, version=__version__, help_format="markdown", suppress_keyboard_interrupt=False)
+    for place, verb in enumerate(VERBS.values()):
+        app.command(f"convsmith.cli.commands:{verb.name}", name=verb.name, help=verb.help, sort_key=place)
+    app.command("convsmith.cli.runs_commands:app", name="runs", help="List, show, compare and remove runs.", sort_key=len(VERBS))
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 1 unexpected, 2 usage, 3 data, 4 resources, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _accept_any_name()
+    before = _terminate_as_interrupt()
+    try:
+        return _guarded(words)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _guarded(words: list[str]) -> int:
+    try:
+        found = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return found if isinstance(found, int) else 0
+    except CycloptsError as error:
+        return _tell(words, UsageError(_words(error)))
+    except ConvsmithError as error:
+        return _tell(words, error)
+    except KeyboardInterrupt as error:
+        return _tell(words, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output left; nothing more can be said there
+        return 0
+    except Exception as error:
+        return _tell(words, error)
+
+
+def _tell(words: list[str], error: BaseException) -> int:
+    if os.environ.get("CONVSMITH_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    from convsmith.cli import output
+
+    return output.error(error, words)
+
+
+def _words(error: CycloptsError) -> str:
+    return " ".join(str(error).split()).replace('"', "'")
+
+
+def _accept_any_name() -> None:
+    """Print file names that are no valid text as escapes instead of failing on them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _terminate_as_interrupt() -> Any:
+    """Let SIGTERM end a job as Ctrl-C does: with a checkpoint and a word on how to go on."""
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        return signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread, which alone may set handlers
+        return None

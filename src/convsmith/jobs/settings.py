@@ -1,0 +1,33 @@
+"""Settings that several verbs share, and what the command line must know of a field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def positional(description: str, **options: Any) -> Any:
+    """Return a field that the command line takes without a flag."""
+    return Field(description=description, json_schema_extra={"positional": True}, **options)
+
+
+def text(default: Any, metavar: str, description: str, **options: Any) -> Any:
+    """Return a field whose flag takes text in a notation of its own, such as ``10m``."""
+    return Field(default, description=description, json_schema_extra={"metavar": metavar}, **options)
+
+
+class Settings(BaseModel):
+    """Base of every verb's settings: immutable, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Images(Settings):
+    """Labelled images and how they are split."""
+
+    data: str = positional("Images: a folder of class folders, a CSV of path,label, idx, CIFAR or npz files, or 'digits'")
+    val: float = Field(0.2, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none")
+    test: float = Field(0.2, ge=0, lt=1, description="Part held out for the final test, where the data gives none")
+    split_seed: int = Field(0, ge=0, description="Which images are held out")
+    workers: int = Field(0, ge=0, description="Processes that decode images; 0 decodes in the main one")

@@ -1,0 +1,61 @@
+"""The labelled images of a job: opened with progress, described for the run folder, and found again from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convsmith import data, runs
+from convsmith.data.dataset import Dataset
+from convsmith.errors import DataError
+from convsmith.jobs.settings import Images
+
+
+def open_images(images: Images, listener: runs.Listener) -> Dataset:
+    """Open the images of a job and tell how far it is."""
+    return data.open(
+        images.data,
+        val=images.val,
+        test=images.test,
+        seed=images.split_seed,
+        workers=images.workers or None,
+        progress=lambda done, total: listener.progress("open", done, total),
+    )
+
+
+def describe(dataset: Dataset, images: Images) -> dict[str, Any]:
+    """Return dataset.json: what was there, what was left out and why, and how to open it again."""
+    source = Path(images.data).expanduser()
+    place = str(source.absolute()) if source.exists() else images.data
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "classes": dataset.classes,
+        "channels": dataset.channels,
+        "counts": dataset.counts(),
+        "problems": [vars(problem) for problem in dataset.problems],
+        "notes": dataset.notes,
+        "fingerprint": data.fingerprint(dataset),
+        "open": images.model_dump(include={"val", "test", "split_seed"}) | {"data": place},
+    }
+
+
+def reopen(described: Mapping[str, Any], listener: runs.Listener, *, where: str | None = None, workers: int = 0) -> Dataset:
+    """Open the images of a run again, from ``where`` when they moved.
+
+    Raises: DataError when they are gone, or are not the images the run was made with.
+    """
+    images = Images(**{**described["open"], "workers": workers} | ({"data": where} if where else {}))
+    try:
+        dataset = open_images(images, listener)
+    except DataError as error:
+        raise DataError(f"the images of this run cannot be opened: {error}") from None
+    if data.fingerprint(dataset) != described["fingerprint"]:
+        raise DataError(f"{images.data} is not what this run was made with: names, labels or sizes of the images changed since")
+    return dataset
+
+
+def names(split: data.Split) -> list[str]:
+    """Return the names of all images of a split in order."""
+    return [split.name(index) for index in range(len(split))]

@@ -1,0 +1,268 @@
+"""Train a network on labelled images and test it: the first half of the flow, and a verb of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from convsmith import analysis, data, models, runs
+from convsmith.data.dataset import Dataset
+from convsmith.data.preprocess import Preprocess
+from convsmith.jobs import sources, trained
+from convsmith.jobs.configuration import given, merge, validate
+from convsmith.jobs.duration import Duration, format_duration
+from convsmith.jobs.settings import Images, text
+from convsmith.jobs.text import percent, printable, size, table
+from convsmith.training.config import Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from convsmith.training import Fit
+
+
+class Config(Images):
+    """What to train, on what, for how long. Whatever is not given is chosen from the data, with the reason."""
+
+    model: str = Field("auto", description="Architecture, or 'auto'; see `convsmith inspect` for the names")
+    size: int | None = Field(None, ge=1, description="Side of the network's square input in pixels; by default from the images")
+    weights: Path | None = Field(None, description="File of weights to start from")
+    time: Duration | None = text(None, "TIME", "Time the training may take, such as 90s, 10m, 1h30m", gt=0)
+    epochs: float | None = Field(None, gt=0, description="Passes over the training images")
+    batch: int | Literal["full"] | None = text(None, "N", "Images per update; 'full' is all of them")
+    learning_rate: float | None = Field(None, gt=0, description="Highest learning rate")
+    seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
+    deterministic: bool = Field(False, description="Repeat bit for bit")
+    threads: int = Field(0, ge=0, description="Processor threads; 0 takes torch's own number")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute")
+    training: Training = Field(default_factory=lambda: Training(), description="Every setting of the training")
+
+
+# which settings the sentences of training.choose are about, by how they begin
+_SPEAKS_OF = {
+    "epochs": ("epochs",),
+    "batch": ("batches of",),
+    "optimizer": ("AdamW",),
+    "learning_rate": ("AdamW",),
+    "schedule": ("AdamW",),
+    "augment": ("mirrored", "photos", "small images"),
+    "class_weights": ("the largest class",),
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything decided before the first update; ``decisions`` are the automatic choices as ``stage, choice, reason``."""
+
+    dataset: Dataset
+    preprocess: Preprocess
+    model: str
+    training: Training
+    decisions: tuple[Mapping[str, str], ...]
+
+
+def run(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Choose what was not given, train, test, and write everything into the run folder."""
+    prepared = prepare(config, record)
+    write_prepared(prepared, config, record)
+    quoted = quote_of(prepared, build(prepared, config))
+    record.write_json("quote.json", {"quoted": quoted})
+    record.event("quote", **quoted)
+    return finish(prepared, config, record, resume=False)
+
+
+def resume(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, with the choices it was begun with."""
+    return finish(prepared_of(config, record), config, record, resume=True)
+
+
+def quote(config: Config) -> dict[str, Any]:
+    """Return what would be done and what it would take."""
+    prepared = prepare(config, runs.Unrecorded())
+    return {
+        "model": prepared.model,
+        "images": {name: len(split) for name, split in prepared.dataset.splits.items()},
+        "classes": prepared.dataset.classes,
+        "decisions": prepared.decisions,
+        "training": prepared.training.model_dump(mode="json"),
+        "quote": quote_of(prepared, build(prepared, config)),
+    }
+
+
+def prepare(config: Config, listener: runs.Listener) -> Prepared:
+    """Open the images and decide input, architecture and training where the settings leave it open."""
+    from convsmith import training
+
+    dataset = sources.open_images(config, listener)
+    preprocess, why_input = data.choose_preprocess(dataset, config.size, workers=config.workers)
+    decisions = [_decision("input", why_input)]
+    model = config.model
+    if model == "auto":
+        model, why_model = models.choose(dataset, preprocess)
+        decisions.append({"stage": "model", "choice": model, "reason": why_model})
+    asked = wanted(config)
+    chosen, reasons = training.choose(dataset, preprocess, config.time, model)
+    decisions += [_decision("training", reason) for reason in reasons if not _overruled(reason, asked)]
+    for decision in decisions:
+        listener.event("decision", **decision)
+    settings = validate(Training, merge(_fitting(chosen, asked), asked))
+    return Prepared(dataset, preprocess, model, settings, tuple(decisions))
+
+
+def wanted(config: Config) -> dict[str, Any]:
+    """Return the training settings that were asked for, those with a flag of their own included."""
+    flags = {"time_s": config.time, "epochs": config.epochs, "batch": config.batch, "learning_rate": config.learning_rate}
+    shared = {"seed": config.seed, "workers": config.workers, "threads": config.threads, "device": config.device}
+    always = {"deterministic": config.deterministic} if config.deterministic else {}
+    asked = given(config).get("training", {})
+    return merge(shared | always | {key: value for key, value in flags.items() if value is not None}, asked)
+
+
+def build(prepared: Prepared, config: Config) -> nn.Module:
+    """Return the network with its first weights, drawn from the seed."""
+    import torch
+
+    torch.manual_seed(config.seed)
+    shape = prepared.preprocess
+    return models.load(
+        prepared.model,
+        classes=len(prepared.dataset.classes),
+        in_channels=shape.channels,
+        input_size=(shape.height, shape.width),
+        weights=config.weights,
+    )
+
+
+def write_prepared(prepared: Prepared, config: Config, record: runs.Record) -> None:
+    """Write what was decided: dataset, preprocessing, model, training settings and the reasons."""
+    shape = prepared.preprocess
+    classes = list(prepared.dataset.classes)
+    record.write_json("dataset.json", sources.describe(prepared.dataset, config))
+    record.write_json("preprocess.json", shape.to_dict() | {"classes": classes})
+    model = {"name": prepared.model, "classes": classes, "in_channels": shape.channels, "input_size": [shape.height, shape.width]}
+    record.write_json("model.json", model)
+    record.write_json("training.json", prepared.training)
+    record.write_json("decisions.json", prepared.decisions)
+
+
+def prepared_of(config: Config, record: runs.Record) -> Prepared:
+    """Read back what `write_prepared` wrote; a run that was stopped before that is prepared anew."""
+    run = runs.open(record.folder)
+    if not run.has("decisions.json"):
+        prepared = prepare(config, record)
+        write_prepared(prepared, config, record)
+        return prepared
+    dataset = sources.reopen(run.read_json("dataset.json"), record, workers=config.workers)
+    preprocess, _ = trained.preprocess_of(run)
+    training = validate(Training, run.read_json("training.json"))
+    return Prepared(dataset, preprocess, run.read_json("model.json")["name"], training, tuple(run.read_json("decisions.json")))
+
+
+def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: bool) -> dict[str, Any]:
+    """Train, test and write weights, predictions, evaluation, cost and the truth about the quote.
+
+    Raises: KeyboardInterrupt after Ctrl-C, once the checkpoint is written.
+    """
+    from convsmith import training
+
+    module = build(prepared, config)
+    fit = training.fit(module, prepared.dataset, prepared.training, preprocess=prepared.preprocess, record=record, resume=resume)
+    if fit.stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    trained.save_weights(fit.module, record)
+    measured = {"seconds": fit.seconds, "memory_bytes": fit.memory_bytes, "disk_bytes": fit.disk_bytes}
+    if runs.open(record.folder).has("quote.json"):
+        record.write_json("quote.json", record.read_json("quote.json") | {"measured": measured})
+    evaluation = test(fit.module, prepared, record)
+    return summarise(prepared, fit, evaluation) | {"measured": measured, "folder": str(record.folder)}
+
+
+def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis.Evaluation:
+    """Score the test images, with the temperature fitted on the validation images, and write what was found."""
+    from convsmith import training
+    from convsmith.report import save_mistakes
+
+    dataset, classes = prepared.dataset, prepared.dataset.classes
+    record.progress("test", 0, 1)
+    workers = prepared.training.workers
+    temperature = None
+    if "val" in dataset.splits and "test" in dataset.splits and len(dataset.val):
+        val_logits = training.score(module, dataset.val, prepared.preprocess, workers=workers)
+        temperature = analysis.fit_temperature(val_logits, dataset.val.labels)
+    logits = training.score(module, dataset.test, prepared.preprocess, workers=workers)
+    record.progress("test", 1, 1)
+    evaluation = analysis.evaluate(logits, dataset.test.labels, classes, temperature=temperature)
+    names = sources.names(dataset.test)
+    record.write_predictions(logits, dataset.test.labels, names)
+    record.write_json("evaluation.json", evaluation)
+    save_mistakes(record.folder, evaluation, dataset.test.image, names)
+    record.event("evaluation", top1=evaluation.top1, interval=evaluation.interval, n=evaluation.n)
+    return evaluation
+
+
+def quote_of(prepared: Prepared, module: nn.Module) -> dict[str, Any]:
+    """Return seconds, memory and disk that training will take, measured on a few updates."""
+    from convsmith import training
+
+    quoted: dict[str, Any] = runs.plain(training.quote(module, prepared.dataset, prepared.training, prepared.preprocess))
+    return quoted
+
+
+def summarise(prepared: Prepared, fit: Fit, evaluation: analysis.Evaluation) -> dict[str, Any]:
+    """Return the result of the verb; ``summary`` goes to the list of runs."""
+    parameters = sum(weight.numel() for weight in fit.module.parameters())
+    return {
+        "model": prepared.model,
+        "parameters": parameters,
+        "images": {name: len(split) for name, split in prepared.dataset.splits.items()},
+        "decisions": prepared.decisions,
+        "epochs": fit.epochs_done,
+        "stopped_by": fit.stopped_by,
+        "val_accuracy": fit.best_accuracy,
+        "top1": evaluation.top1,
+        "interval": evaluation.interval,
+        "top5": evaluation.top5 if len(evaluation.classes) > 5 else None,
+        "summary": {"model": prepared.model, "top1": evaluation.top1, "parameters": parameters, "seconds": fit.seconds},
+    }
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text."""
+    low, high = result["interval"]
+    rows = [
+        ["model", f"{result['model']}, {result['parameters']:,} parameters"],
+        ["images", ", ".join(f"{count:,} {name}" for name, count in result["images"].items())],
+        ["trained", f"{result['epochs']:.3g} epochs in {format_duration(result['measured']['seconds'])}"],
+        ["memory", size(result["measured"]["memory_bytes"])],
+        ["val accuracy", percent(result["val_accuracy"])],
+        ["test accuracy", f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)})"],
+        ["run", printable(result["folder"])],
+    ]
+    return table(["what", "result"], rows)
+
+
+def _decision(stage: str, sentence: str) -> dict[str, str]:
+    choice, _, reason = sentence.partition(": ")
+    return {"stage": stage, "choice": choice, "reason": reason}
+
+
+def _fitting(chosen: Training, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the chosen settings without those that only fit an optimizer, schedule or loss that was not asked for."""
+    settings = chosen.model_dump(exclude_unset=True)
+    dropped: set[str] = set()
+    if asked.get("optimizer", chosen.optimizer) != chosen.optimizer:
+        dropped |= {"learning_rate", "weight_decay"}
+    if "kind" in asked.get("schedule", {}) and asked["schedule"]["kind"] != chosen.schedule.kind:
+        dropped |= {"schedule"}
+    if asked.get("loss", chosen.loss) != chosen.loss:
+        dropped |= {"label_smoothing"}
+    return {key: value for key, value in settings.items() if key not in dropped}
+
+
+def _overruled(reason: str, asked: Mapping[str, Any]) -> bool:
+    """Tell whether a sentence gives the reason of a setting that was asked for otherwise."""
+    return any(word in reason.partition(":")[0] for key, words in _SPEAKS_OF.items() if key in asked for word in words)

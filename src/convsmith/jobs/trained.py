@@ -1,0 +1,74 @@
+"""A trained network back from its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convsmith import models, runs
+from convsmith.data.preprocess import Preprocess
+from convsmith.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from convsmith.graph.network import Graph
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network of a run, in evaluation mode, with what it needs to be used."""
+
+    run: runs.Run
+    module: nn.Module
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    name: str
+
+    @property
+    def graph(self) -> Graph:
+        """The network as data."""
+        from convsmith.interop import pytorch
+
+        return pytorch.read(self.module, (1, self.preprocess.channels, self.preprocess.height, self.preprocess.width))
+
+
+def load(run: runs.Run) -> Trained:
+    """Build the network of a run and fill in its weights.
+
+    Raises: UsageError when the run has not come to the end of its training; DataError when its files do not fit together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not run.has("weights.safetensors"):
+        hint = f" `convsmith resume {run.folder}` goes on with it." if run.status in ("stopped", "interrupted", "failed") else ""
+        raise UsageError(f"{run.folder} has no trained network: it is {run.status} and has no weights.safetensors.{hint}")
+    described = run.read_json("model.json")
+    preprocess, classes = preprocess_of(run)
+    height, width = described["input_size"]
+    module = models.load(described["name"], classes=len(classes), in_channels=described["in_channels"], input_size=(height, width))
+    try:
+        module.load_state_dict(load_file(run.folder / "weights.safetensors"))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"{run.folder / 'weights.safetensors'} does not hold the weights of {described['name']}: {first}") from None
+    return Trained(run, module.eval(), preprocess, classes, described["name"])
+
+
+def preprocess_of(run: runs.Run) -> tuple[Preprocess, tuple[str, ...]]:
+    """Return the preprocessing of a run and the names of its classes."""
+    fields = run.read_json("preprocess.json")
+    try:
+        classes = tuple(fields.pop("classes"))
+        return Preprocess.from_dict(fields), classes
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run.folder / 'preprocess.json'} is incomplete: {error}") from None
+
+
+def save_weights(module: nn.Module, record: runs.Record) -> None:
+    """Write weights.safetensors, each array contiguous and its own."""
+    from safetensors.torch import save
+
+    arrays = {name: array.detach().cpu().contiguous().clone() for name, array in module.state_dict().items()}
+    record.write_bytes("weights.safetensors", save(arrays))

@@ -1,0 +1,50 @@
+"""Every verb by name: where it is defined, what it does, what it writes. Nothing is imported before it is used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
+
+from convsmith.errors import UsageError, near
+
+Writes = Literal["new run", "given run", "resumed run", "nothing"]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line. ``writes``: a new run folder, files into the run it is given, or nothing."""
+
+    name: str
+    help: str
+    writes: Writes
+
+    @property
+    def module(self) -> ModuleType:
+        """Import and return the job: a module with ``Config`` and ``run(config, record)``."""
+        return importlib.import_module(f"convsmith.jobs.{self.name}")
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("forge", "From labelled images to a measured, exported network: the whole flow in one run.", "new run"),
+        Verb("check", "Look at the images: classes, sizes, and every file that cannot be used, with the reason.", "nothing"),
+        Verb("train", "Train a network on labelled images and test it.", "new run"),
+        Verb("resume", "Go on with a run that was interrupted or killed, exactly where it was.", "resumed run"),
+        Verb("eval", "Evaluate a network on labelled images: accuracy, each class, confusion, calibration.", "given run"),
+        Verb("predict", "Name what is on images.", "nothing"),
+        Verb("inspect", "Show what each layer of a network costs and sees.", "nothing"),
+        Verb("precision", "Find how few bits a trained network needs.", "given run"),
+        Verb("export", "Write a trained network as one ONNX file that takes plain images, and prove it right.", "given run"),
+        Verb("bench", "Measure how fast a network answers on this machine.", "given run"),
+    )
+}
+
+
+def find(name: str) -> Verb:
+    """Return the verb of that name; `UsageError` with the nearest otherwise."""
+    if name not in VERBS:
+        raise UsageError(f"there is no verb {name!r}; there are {', '.join(VERBS)}.{near(name, VERBS)}")
+    return VERBS[name]
