@@ -1,7 +1,11 @@
 """What a network costs, and what its predictions are worth."""
 
 from convsmith.analysis.calibration import Bin, Calibration, calibrate, fit_temperature
+from convsmith.analysis.cost import analyse
+from convsmith.analysis.cost_report import Layer, Report
+from convsmith.analysis.memory import Peak
 from convsmith.analysis.metrics import ClassScore, Evaluation, Mistake, confusion_matrix, evaluate
+from convsmith.analysis.receptive_field import Field
 from convsmith.analysis.significance import Paired, mcnemar, wilson
 
 __all__ = [
@@ -9,8 +13,13 @@ __all__ = [
     "Calibration",
     "ClassScore",
     "Evaluation",
+    "Field",
+    "Layer",
     "Mistake",
     "Paired",
+    "Peak",
+    "Report",
+    "analyse",
     "calibrate",
     "confusion_matrix",
     "evaluate",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convsmith.errors import UsageError
+from convsmith.errors import UsageError, near
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 Shape = tuple[int, ...]
@@ -44,10 +44,21 @@ class Node:
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.op, self.inputs, self.outputs, tuple(sorted(self.attributes.items()))))
 
-@dataclass(frozen=True)
+    def __reduce__(self) -> tuple[type[Node], tuple[Any, ...]]:
+        # a mapping proxy can be neither pickled nor deep-copied
+        return Node, (self.name, self.op, self.inputs, self.outputs, dict(self.attributes))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
-    """A whole network: inputs, outputs, nodes in a valid execution order, and constant arrays by name."""
+    """A whole network: inputs, outputs, nodes in a valid execution order, and constant arrays by name.
+
+    Operators mean what ONNX operator set 18 says (``Gelu``: 20). Two graphs are equal when their nodes are and every
+    weight has the same type, shape and bits.
+    """
 
     name: str
     inputs: tuple[Value, ...]
@@ -67,14 +78,38 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        mine, theirs = (self.name, self.inputs, self.outputs, self.nodes), (other.name, other.inputs, other.outputs, other.nodes)
+        if mine != theirs or self.weights.keys() != other.weights.keys():
+            return False
+        return all(same_bits(array, other.weights[key]) for key, array in self.weights.items())
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.inputs, self.outputs, self.nodes))
+
+    def __repr__(self) -> str:
+        numbers = sum(array.size for array in self.weights.values())
+        return f"Graph({self.name!r}, {len(self.nodes)} nodes, {len(self.weights)} weights of {numbers:,} numbers)"
+
+    def __reduce__(self) -> tuple[type[Graph], tuple[Any, ...]]:
+        return Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.weights))
+
     def node(self, name: str) -> Node:
         """Return the node of that name; ``UsageError`` names the nearest when there is none."""
         for candidate in self.nodes:
             if candidate.name == name:
                 return candidate
-        from convsmith.errors import near
-
         raise UsageError(f"no node {name!r} in graph {self.name!r}.{near(name, (n.name for n in self.nodes))}")
+
+
+def same_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    """Tell whether two arrays have the same type, shape and bits: NaN equals itself, -0 differs from 0."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    left, right = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (a, b))
+    return bool(np.array_equal(left, right))
 
 
 def check(graph: Graph) -> None:

@@ -1,0 +1,54 @@
+"""What a convolution algorithm is, and the dict of those there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convsmith.errors import UsageError
+from convsmith.kernels import direct, im2col
+from convsmith.kernels.convolution_shape import ConvolutionShape
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to convolve, as functions of plain arrays; all of them compute the same sums in another order.
+
+    ``supports(shape)``: whether it can. ``prepare(w_kcrs, shape)``: the weights in its own layout, done once.
+    ``run(x_nchw, prepared, shape)``: the output NKHW, without bias. ``error_bound(shape)``: a factor e such that every
+    output is within ``e * sum(|x| |w|)`` of the exact sum. ``workspace_bytes(shape)``: memory beyond input and output.
+    """
+
+    name: str
+    supports: Callable[[ConvolutionShape], bool]
+    prepare: Callable[[Array, ConvolutionShape], Any]
+    run: Callable[[Array, Any, ConvolutionShape], Array]
+    error_bound: Callable[[ConvolutionShape], float]
+    workspace_bytes: Callable[[ConvolutionShape], int]
+
+
+def summation_bound(shape: ConvolutionShape) -> float:
+    """Return the bound of any order of summation, ``n u / (1 - n u)`` with n products and unit roundoff u.
+
+    References: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1.
+    """
+    nu = shape.products * float(np.finfo(shape.dtype).eps) / 2
+    return nu / (1 - nu)
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
+    "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
+}
+
+
+def register(algorithm: Algorithm) -> None:
+    """Add an algorithm; ``UsageError`` when its name is taken."""
+    if algorithm.name in ALGORITHMS:
+        raise UsageError(f"an algorithm named {algorithm.name!r} exists already; taken are {', '.join(sorted(ALGORITHMS))}")
+    ALGORITHMS[algorithm.name] = algorithm
