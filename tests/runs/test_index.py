@@ -111,7 +111,7 @@ def test_find_takes_a_path_a_name_a_beginning_and_last(root: Path) -> None:
         runs.find(first.folder.name[:5], root)
     with pytest.raises(UsageError, match=f"Did you mean '{first.folder.name}'"):
         runs.find(first.folder.name.replace("flowers", "flowrs"), root)
-    with pytest.raises(UsageError, match="is not a run: it has no run[.]json"):
+    with pytest.raises(UsageError, match=r"is not a run: it has no run\.json"):
         runs.find(root, root)
 
 
