@@ -1,0 +1,34 @@
+"""The sections of the page in reading order; each turns files of a run into what its template shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from convsmith.report.sections import accuracy, bits, choices, cost, exported, images, quote, repeat, speed, training
+from convsmith.report.source import Source
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. ``build`` returns None when the run has nothing for it; then ``absent`` is shown."""
+
+    key: str
+    title: str
+    build: Callable[[Source], dict[str, Any] | None]
+    absent: str
+
+
+SECTIONS = (
+    Section("choices", "What was done, and why", choices.build, "This run took no automatic decision."),
+    Section("images", "The data", images.build, "The data of this run was not recorded."),
+    Section("training", "Training", training.build, "Nothing was trained in this run."),
+    Section("accuracy", "How good it is", accuracy.build, "The network was not evaluated in this run."),
+    Section("cost", "What it costs", cost.build, "The cost was not analysed in this run."),
+    Section("bits", "Fewer bits", bits.build, "Smaller number formats were not tried in this run."),
+    Section("exported", "The exported file", exported.build, "Nothing was exported in this run."),
+    Section("speed", "How fast it is", speed.build, "Latency was not measured in this run."),
+    Section("quote", "Quote and truth", quote.build, "No quote was made for this run."),
+    Section("repeat", "Do it again", repeat.build, "The command was not recorded."),
+)

@@ -1,0 +1,62 @@
+"""The learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from convsmith.report import units
+from convsmith.report.charts import Curve, line_chart
+from convsmith.report.source import Source
+
+
+def build(source: Source) -> dict[str, Any] | None:
+    """Return the curves of loss, accuracy and learning rate over the epochs; an epoch that was done again counts as it ended."""
+    epochs = {float(event["epoch"]): event for event in source.kinds("epoch")}
+    if not epochs:
+        return None
+    rows = [epochs[key] for key in sorted(epochs)]
+    validated = [row for row in rows if row.get("val_accuracy") is not None]
+    best = max(validated, key=lambda row: float(row["val_accuracy"]), default=None)
+    return {
+        "epochs": f"{max(epochs):g}",
+        "took": units.duration(rows[-1].get("seconds")),
+        "best": best and {"epoch": f"{best['epoch']:g}", "accuracy": units.percent(best["val_accuracy"])},
+        "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows)) if chart["svg"]],
+    }
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], named: Mapping[str, str]) -> list[Curve]:
+    x = [float(row["epoch"]) for row in rows]
+    return [Curve(name, x, [row.get(key) for row in rows]) for name, key in named.items()]
+
+
+def _last(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return f"{units.digits3(values[0])} to {units.digits3(values[-1])}" if values else "not measured"
+
+
+def _loss(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
+    label = f"Loss over epochs: training {_last(rows, 'loss')}, validation {_last(rows, 'val_loss')}"
+    curves = _curves(rows, {"training": "loss", "validation": "val_loss"})
+    return {"title": "Loss", "svg": line_chart(curves, x_label="epoch", y_label="loss", label=label, y_zero=True)}
+
+
+def _accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
+    label = f"Accuracy over epochs: training {_last(rows, 'accuracy')}, validation {_last(rows, 'val_accuracy')}"
+    curves = _curves(rows, {"training": "accuracy", "validation": "val_accuracy"})
+    svg = line_chart(curves, x_label="epoch", y_label="accuracy", label=label, y_format=_short_percent, y_most=1)
+    return {"title": "Accuracy", "svg": svg}
+
+
+def _rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
+    label = f"Learning rate over epochs: {_last(rows, 'rate')}"
+    curves = _curves(rows, {"learning rate": "rate"})
+    svg = line_chart(curves, x_label="epoch", y_label="learning rate", label=label, y_zero=True)
+    return {"title": "Learning rate", "svg": svg}
+
+
+def _short_percent(share: float) -> str:
+    return f"{100 * share:.4g}{units.SPACE}%"

@@ -1,0 +1,178 @@
+"""A run folder as `convsmith forge` leaves it, made of digits-like numbers, without any training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convsmith import runs
+from convsmith.analysis import Evaluation, evaluate, fit_temperature
+from convsmith.report import save_mistakes
+
+DIGITS = tuple(str(digit) for digit in range(10))
+COMMAND = ("/opt/somewhere/bin/convsmith", "forge", "my digits", "--max-drop", "0.5", "--time", "10m")
+
+
+def predictions(classes: int, n: int = 360, seed: int = 0, accuracy: float = 0.97) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels that are right about as often as ``accuracy`` and somewhat too sure."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes)).astype(np.float32)
+    wrong = rng.random(n) > accuracy
+    favourite = np.where(wrong, (labels + 1 + rng.integers(0, min(3, classes - 1), n)) % classes, labels)
+    logits[np.arange(n), favourite] += 5 + rng.gamma(2, 2, n)
+    return logits, labels
+
+
+def image(index: int, side: int = 24) -> np.ndarray:
+    """A grey blob that differs by index: uint8 ``(side, side, 1)``."""
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    angle = index * 0.7
+    ring = np.exp(-(((x * math.cos(angle) + y * math.sin(angle)) ** 2) * 60 + (np.hypot(x, y) - 0.28) ** 2 * 90))
+    return (255 * ring)[:, :, None].astype(np.uint8)
+
+
+def dataset(classes: Sequence[str]) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    each = rng.integers(104, 112, len(classes))
+    return {
+        "name": "my digits",
+        "source": "my digits",
+        "classes": list(classes),
+        "channels": 1,
+        "counts": {"train": each.tolist(), "val": (each // 3).tolist(), "test": (each // 3 + 1).tolist()},
+        "problems": [
+            {"name": "3/scan 017.png", "kind": "truncated", "reason": "the file ends in the middle of the image", "left_out": True},
+            {"name": "7/scan 201.png", "kind": "truncated", "reason": "the file ends in the middle of the image", "left_out": True},
+            {"name": "notes.txt", "kind": "extension", "reason": "not an image", "left_out": True},
+            {"name": "5/a.png", "kind": "duplicate", "reason": "same pixels as 5/b.png; both stay on one side", "left_out": False},
+        ],
+        "notes": ["There was no test folder: 20 % of each class was held out, seed 0."],
+    }
+
+
+def epochs(count: int = 24) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(2)
+    rows = []
+    for epoch in range(1, count + 1):
+        fall = math.exp(-epoch / 4)
+        rows.append(
+            {
+                "epoch": float(epoch),
+                "step": 9 * epoch,
+                "loss": 0.05 + 2.1 * fall + 0.02 * rng.random(),
+                "accuracy": 0.995 - 0.85 * fall,
+                "rate": 0.2 * math.sin(math.pi * min(1, (epoch + 1) / (count + 1))) ** 2,
+                "val_loss": 0.09 + 1.9 * fall + 0.03 * rng.random(),
+                "val_accuracy": 0.978 - 0.8 * fall + 0.006 * rng.random(),
+                "seconds": 1.1 * epoch,
+            }
+        )
+    return rows
+
+
+def analysis() -> dict[str, Any]:
+    layers = [
+        ("features.0", "Conv", [16, 24, 24], 160, 82_944, 36_864, 3),
+        ("features.1", "Relu", [16, 24, 24], 0, 0, 36_864, 3),
+        ("features.3", "Conv", [32, 12, 12], 4_640, 663_552, 18_432, 8),
+        ("features.6", "Conv", [64, 6, 6], 18_496, 663_552, 9_216, 18),
+        ("pool", "GlobalAveragePool", [64, 1, 1], 0, 0, 256, 24),
+        ("classifier", "Gemm", [10], 650, 640, 40, 24),
+    ]
+    keys = ("name", "op", "output_shape", "parameters", "macs", "activation_bytes")
+    nodes = [
+        dict(zip(keys, row[:6], strict=True)) | {"receptive_field": {"size": [row[6]] * 2, "stride": [1, 1], "offset": [0, 0]}}
+        for row in layers
+    ]
+    return {"batch": 1, "nodes": nodes}
+
+
+def precision() -> dict[str, Any]:
+    def curve(bits: int, knee: float) -> float:
+        return round((0.1 + 0.8781 / (1 + math.exp(-(bits - knee) * 2.2))) * 360) / 360
+
+    points = [{"format": f"e{e}m{b - 1 - e}", "bits": b, "accuracy": curve(b, 3.6)} for b, e in ((4, 2), (5, 3), (6, 3), (8, 4), (16, 5))]
+    points += [{"format": f"fixed<{b // 2},{b - b // 2}>", "bits": b, "accuracy": curve(b, 5.5)} for b in (4, 6, 8, 10, 12, 16)]
+    points += [{"format": f"int{b}", "bits": b, "accuracy": curve(b, 2.9)} for b in (3, 4, 5, 6, 8)]
+    return {"baseline": round(0.978 * 360) / 360, "max_drop": 0.5, "n": 360, "points": points, "chosen": "int6"}
+
+
+def bench() -> dict[str, Any]:
+    def row(runtime: str, batch: int, median_ms: float) -> dict[str, Any]:
+        spread = {"median_ms": median_ms, "q1_ms": 0.94 * median_ms, "q3_ms": 1.12 * median_ms}
+        return {"runtime": runtime, "batch": batch, **spread, "images_per_s": 1e3 * batch / median_ms, "rounds": 9, "calls": 20}
+
+    network = [row("torch", 1, 0.412), row("onnxruntime", 1, 0.134), row("openvino", 1, 0.118)]
+    network += [row("torch", 16, 2.31), row("onnxruntime", 16, 1.42), row("openvino", 16, 1.29)]
+    file = [row("onnxruntime", 1, 0.187), row("onnxruntime", 16, 1.9)]
+    return {
+        "threads": 1,
+        "input": [1, 24, 24],
+        "image_size": [28, 28],
+        "network": network,
+        "file": file,
+        "notes": ["bfloat16 was not tried."],
+    }
+
+
+def export() -> dict[str, Any]:
+    parity = {"runtime": "onnxruntime", "images": 360, "disagreements": [], "ties": [41], "seconds": 0.3, "tie": 1e-4, "passed": True}
+    differences = {"largest_score_difference": 3.1e-7, "largest_logit_difference": 2.2e-6}
+    return {"path": "model.onnx", "target": "onnx", "files": ["model.onnx"], "size_bytes": 104_331, "parity": parity | differences}
+
+
+DECISIONS = [
+    {"stage": "input", "choice": "24 × 24 grey", "reason": "the median image is 28 × 28 and every image is grey"},
+    {"stage": "network", "choice": "smallnet", "reason": "1,077 training images of 10 classes: a small network learns them and is fast"},
+    {
+        "stage": "training",
+        "choice": "SGD, one cycle, 24 epochs",
+        "reason": "fits in half of the 10 minutes given, measured at 1.1 s an epoch",
+    },
+    {"stage": "bits", "choice": "int6", "reason": "the fewest bits that stay within 0.5 points"},
+]
+
+
+def write_run(folder: Path, *, classes: Sequence[str] = DIGITS, accuracy: float = 0.97, n: int = 360, pictures: bool = True) -> Evaluation:
+    """Write every file of a run into ``folder`` and return the evaluation."""
+    logits, labels = predictions(len(classes), n, accuracy=accuracy)
+    found = evaluate(logits, labels, classes, temperature=fit_temperature(*predictions(len(classes), n, seed=9, accuracy=accuracy)))
+    record = runs.create(folder, "forge", {"data": "my digits", "max_drop": 0.5, "time": "10m"}, data="my digits", command=COMMAND)
+    for row in epochs():
+        record.event("epoch", **row)
+    record.write_predictions(logits, labels, [f"scan {index:03d}.png" for index in range(n)])
+    documents = {
+        "dataset": dataset(classes),
+        "preprocess": {"height": 24, "width": 24, "channels": 1, "resize": "squash", "mean": [0.305], "std": [0.377]},
+        "model": {"name": "smallnet", "classes": list(classes), "in_channels": 1, "input_size": [24, 24]},
+        "evaluation": found.to_dict(),
+        "analysis": analysis(),
+        "precision": precision(),
+        "export": export(),
+        "bench": bench(),
+        "decisions": DECISIONS,
+        "quote": {
+            "quoted": {"seconds": 38, "memory_bytes": 512e6, "disk_bytes": 3.2e6},
+            "measured": {"seconds": 41.2, "memory_bytes": 477e6, "disk_bytes": 3.3e6},
+        },
+    }
+    for name, content in documents.items():
+        record.write_json(f"{name}.json", content)
+    if pictures:
+        save_mistakes(folder, found, image, [f"scan {index:03d}.png" for index in range(n)])
+    record.finish()
+    return found
+
+
+if __name__ == "__main__":
+    import sys
+
+    from convsmith import report
+
+    write_run(Path(sys.argv[1]))
+    print(report.write(sys.argv[1]))
