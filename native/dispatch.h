@@ -1,0 +1,22 @@
+// Which compiled level of the kernels to use: the one choice by instruction set in the whole core.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "round.h"
+
+namespace convsmith {
+
+struct Level {
+    const char* name;
+    RoundRange round;
+};
+
+// The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.
+const std::vector<Level>& levels();
+
+// Null when there is none of that name.
+const Level* find_level(const std::string& name);
+
+}  // namespace convsmith

@@ -1,0 +1,51 @@
+// Rounding of float32 arrays to narrower formats: what is asked for. Plain data, shared by the reference and the
+// kernels.
+//
+// This header is included by files that are compiled for one instruction set only, so it must not define any function.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace convsmith {
+
+enum class Mode : int { toward_zero, nearest_even, nearest_away, up, down, to_odd, stochastic };
+constexpr int kModes = 7;
+
+// Elements that share one set of random counters; threads are given whole blocks.
+constexpr size_t kBlock = 64;
+
+// One format, mode and overflow rule; src/convsmith/formats/constants.py computes the fields.
+struct Rounding {
+    bool is_float;
+    Mode mode;
+    int significand_bits;   // stored fraction bits kept, 0 to 23
+    bool flip_parity;       // without fraction bits: the parity of a code is not that of float32's exponent field
+    float smallest_normal;  // floats have full precision from here up
+    int step_exponent;      // below it, and everywhere in fixed point, values are multiples of 2^step_exponent
+    float lowest, highest;
+    float below, above;  // what stands for a number beyond lowest and highest
+    float minus_infinity, plus_infinity;
+    int wrap_bits;    // width of a fixed-point format whose overflow wraps, else 0
+    int random_bits;  // of stochastic rounding, 1 to 24
+};
+
+// Element i is divided by factors[i / inner % count] before rounding and multiplied by it after; null factors: no
+// scale.
+struct Scale {
+    const float* factors;
+    size_t count;
+    size_t inner;
+};
+
+// Element i draws word i % 64 / 16 of Philox4x32-7 with key `seed` and counter (16 * (i / 64) + i % 16, stream).
+struct Key {
+    uint64_t seed;
+    uint64_t stream;
+};
+
+// Rounds elements begin to end of a tensor whose element 0 is x[0]; y may be x. Precondition: begin % kBlock == 0.
+using RoundRange = void (*)(const float* x, float* y, size_t begin, size_t end, const Rounding& rounding,
+                            const Scale& scale, const Key& key);
+
+}  // namespace convsmith

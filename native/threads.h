@@ -1,0 +1,16 @@
+// A pool of sleeping threads for loops over independent parts.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace convsmith {
+
+// Calls body(part) for every part below `parts`, on at most `threads` threads with the caller as one of them, and
+// returns when all are done. Each thread computes in the default floating-point environment (round to nearest,
+// subnormals kept), whatever the caller's is. Parts are handed out as threads come free, so results must not depend on
+// who does what. Callers may overlap and processes may fork: while the pool serves another caller, a call runs on its
+// own thread alone, and a forked child starts a new pool.
+void parallel(size_t parts, int threads, const std::function<void(size_t)>& body);
+
+}  // namespace convsmith
