@@ -60,7 +60,7 @@ def to_model(graph: Graph, opset: int, metadata: Mapping[str, str], axis_names: 
     """Return the model, unchecked."""
     inputs, outputs = ([value_info(value, axis_names.get(value.name)) for value in values] for values in (graph.inputs, graph.outputs))
     nodes = [helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **written_attributes(node)) for node in graph]
-    weights = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.weights.items()]
+    weights = [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in graph.weights.items()]
     body = helper.make_graph(nodes, graph.name or "graph", inputs, outputs, weights)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name="convsmith")
     helper.set_model_props(model, dict(metadata))
