@@ -34,14 +34,17 @@ def load(
     """
     if classes < 1 or in_channels < 1:
         raise UsageError(f"classes and in_channels must be at least 1, got {classes} and {in_channels}")
-    if name.startswith("timm/"):
-        from convsmith.models.timm_models import load_timm
+    try:
+        if name.startswith("timm/"):
+            from convsmith.models.timm_models import load_timm
 
-        network: nn.Module = load_timm(
-            name, classes=classes, in_channels=in_channels, input_size=input_size, pretrained=pretrained, **options
-        )
-    else:
-        network = _load_own(name, classes, in_channels, input_size, pretrained, options)
+            network = load_timm(name, classes, in_channels, input_size, pretrained, options)
+        else:
+            network = _load_own(name, classes, in_channels, input_size, pretrained, options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise UsageError(f"{name} has no option {str(error).rsplit(maxsplit=1)[-1]}") from None
     if weights is not None:
         load_weights(network, weights)
     return network
@@ -55,9 +58,4 @@ def _load_own(
     check_size(name, entry, size)
     if pretrained:
         raise UsageError(f"no weights come with {name}; give a file with weights=..., or use timm/<name>, which fetches its own")
-    try:
-        return entry.build(classes=classes, in_channels=in_channels, input_size=size, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise UsageError(f"{name} has no option {str(error).rsplit(maxsplit=1)[-1]}") from None
+    return entry.build(classes=classes, in_channels=in_channels, input_size=size, **options)

@@ -14,8 +14,8 @@ class PhotoNet(nn.Module):
     """Classify photos of hundreds to thousands of images.
 
     A strided 3x3 convolution and a maximum shrink the image four times, then one basic residual block a stage.
-    At 128x128 it costs about an eighth of ResNet-18 and holds a sixteenth of its parameters, so that a few hundred photos do
-    not fit it by heart at once.
+    At 128x128 it costs a thirteenth of ResNet-18 (46 of 592 million multiply-adds) and holds a twentieth of its parameters, so
+    an epoch of a few hundred photos takes seconds on two cores.
 
     Shapes: (batch, in_channels, height, width) -> (batch, classes).
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from convsmith.errors import UsageError, near
+from convsmith.errors import ResourceError, UsageError, near
 from convsmith.models.torchvision_guard import guard
 
 
@@ -17,7 +17,8 @@ def load_timm(
 ) -> nn.Module:
     """Return the timm network of that name (with or without "timm/"); `input_size` goes to those that are built for one.
 
-    Raises: UsageError when the extra is not installed or timm knows no such name.
+    Raises: UsageError when the extra is not installed or timm knows no such name; ResourceError when `pretrained` weights
+    cannot be fetched.
     """
     name = name.removeprefix("timm/")
     if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
@@ -28,12 +29,21 @@ def load_timm(
     if name.split(".")[0] not in timm.list_models():
         raise UsageError(f"timm has no model {name!r}.{near(name, timm.list_models())} See timm.list_models() for all names")
     arguments = {"num_classes": classes, "in_chans": in_channels, **options}
-    network: nn.Module
     if input_size is not None:
         try:
-            network = timm.create_model(name, pretrained=pretrained, img_size=input_size, **arguments)
-            return network
+            return _create(name, pretrained, {"img_size": input_size, **arguments})
         except TypeError:  # most convolutional networks of timm take any size and have no such argument
             pass
-    network = timm.create_model(name, pretrained=pretrained, **arguments)
+    return _create(name, pretrained, arguments)
+
+
+def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    except OSError as error:
+        raise ResourceError(f"cannot fetch the weights of timm/{name}: {str(error).splitlines()[0]}") from None
+    except RuntimeError as error:
+        raise UsageError(f"timm/{name} cannot be built: {str(error).splitlines()[0]}") from None
     return network

@@ -42,14 +42,13 @@ def read(path: Path) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, path: Path | str) -> tuple[str, ...]:
     """Copy the weights of a file into `module`; return the names of the arrays that kept their own start.
 
-    Every name and shape must agree, with one exception: the last linear layer or convolution keeps its random start when
-    the file has another number of classes (a warning says so). Counters of batch norm may be absent.
+    Every name and shape must agree, with one exception: where the file has another number of classes, the last layer (and
+    auxiliary heads) keep their random start, and a warning says so. Counters of batch norm may be absent.
 
     Raises: DataError that lists what is missing, unknown or of another shape.
     """
     given, own = read(Path(path)), module.state_dict()
-    head = _head(module)
-    other_head = tuple(key for key in own if key in head and key in given and _classes_differ(own[key], given[key]))
+    other_head = _other_head(module, given)
     problems = [f"missing {key}" for key in own if key not in given and not key.endswith("num_batches_tracked")]
     problems += [f"unknown {key}" for key in given if key not in own]
     problems += [
@@ -68,12 +67,18 @@ def load_weights(module: nn.Module, path: Path | str) -> tuple[str, ...]:
     return other_head
 
 
-def _head(module: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters of the last linear layer or convolution."""
-    name = [key for key, child in module.named_modules() if isinstance(child, nn.Linear | nn.Conv2d)][-1]
-    return (f"{name}.weight", f"{name}.bias")
-
-
-def _classes_differ(own: Tensor, given: Tensor) -> bool:
-    """Whether two arrays differ in their first axis alone."""
-    return own.shape[1:] == given.shape[1:] and own.shape[:1] != given.shape[:1]
+def _other_head(module: nn.Module, given: dict[str, Tensor]) -> tuple[str, ...]:
+    """Names of the arrays that differ in nothing but the number of classes, as the last layer has it."""
+    own = module.state_dict()
+    last = [name for name, child in module.named_modules() if isinstance(child, nn.Linear | nn.Conv2d)][-1] + ".weight"
+    if last not in given or given[last].shape[1:] != own[last].shape[1:] or given[last].shape == own[last].shape:
+        return ()
+    ours, theirs = own[last].shape[0], given[last].shape[0]
+    return tuple(
+        key
+        for key in own
+        if key in given
+        and given[key].shape != own[key].shape
+        and given[key].shape == (theirs, *own[key].shape[1:])
+        and own[key].shape[0] == ours
+    )

@@ -8,11 +8,17 @@ _ROOM = "convsmith.models"
 _LECUN = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
 _HAN = "Han et al. 2015, arXiv 1506.02626, table 1"
 _CIFAR = "He et al. 2015, arXiv 1512.03385, table 6"
+_VGG_PAPER = "Simonyan, Zisserman 2014, arXiv 1409.1556, table 2"
+_NIN = "Springenberg et al. 2014, arXiv 1412.6806, table 3"
+_HOWARD = "Howard et al. 2017, arXiv 1704.04861, table 6"
 _VISION = "torchvision documentation, table of classification weights"
 _GREY28, _GREY32, _CIFAR32, _PHOTO128, _PHOTO224 = (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 128, 128), (3, 224, 224)
 _LINEAR = f"{_ROOM}.perceptron:LinearClassifier"
 _RESNET = f"{_ROOM}.resnet:ResNet"
 _CIFAR_RESNET = f"{_ROOM}.resnet_cifar:CifarResNet"
+_VGG = f"{_ROOM}.vgg:VGG"
+_SQUEEZE = f"{_ROOM}.squeezenet:SqueezeNet"
+_MOBILE1, _MOBILE2 = f"{_ROOM}.mobilenet_v1:MobileNetV1", f"{_ROOM}.mobilenet_v2:MobileNetV2"
 _BASIC, _DEEP = "basic", "bottleneck"
 
 # name: family, builder, input (c, h, w), classes, source, parameters, MACs, both as published, smallest side, options
@@ -24,6 +30,28 @@ ZOO: dict[str, Entry] = {
     "logistic": Entry("linear", _LINEAR, _GREY28, 10, _LECUN, 7850, 7840, "7850"),
     "mlp": Entry("mlp", f"{_ROOM}.perceptron:MLP", _GREY28, 10, _HAN, 266610, 266200, "267K"),
     "lenet5": Entry("lenet", f"{_ROOM}.lenet:LeNet5", _GREY32, 10, _LECUN, 61706, 416520, smallest=16),
+    "alexnet": Entry("alexnet", f"{_ROOM}.alexnet:AlexNet", _PHOTO224, 1000, _VISION, 61100840, 714188480, "61100840", "0.71G", 63),
+    "vgg11": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 132863336, 7609090048, "132863336", "7.61G", 32, {"configuration": "A"}),
+    "vgg13": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 133047848, 11308466176, "133047848", "11.31G", 32, {"configuration": "B"}),
+    "vgg16c": Entry("vgg", _VGG, _PHOTO224, 1000, _VGG_PAPER, 133638952, 11770888192, "134M", "", 32, {"configuration": "C"}),
+    "vgg16": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 138357544, 15470264320, "138357544", "15.47G", 32, {"configuration": "D"}),
+    "vgg19": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 143667240, 19632062464, "143667240", "19.63G", 32, {"configuration": "E"}),
+    "vgg11_bn": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 132868840, 7609090048, "132868840", "7.61G", 32,
+                      {"configuration": "A", "batch_norm": True}),
+    "vgg13_bn": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 133053736, 11308466176, "133053736", "11.31G", 32,
+                      {"configuration": "B", "batch_norm": True}),
+    "vgg16_bn": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 138365992, 15470264320, "138365992", "15.47G", 32,
+                      {"configuration": "D", "batch_norm": True}),
+    "vgg19_bn": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 143678248, 19632062464, "143678248", "19.63G", 32,
+                      {"configuration": "E", "batch_norm": True}),
+    "nin": Entry("nin", f"{_ROOM}.nin:NetworkInNetwork", _CIFAR32, 10, _NIN, 966986, 222486528, "1M", "", 8),
+    "googlenet": Entry("googlenet", f"{_ROOM}.googlenet:GoogLeNet", _PHOTO224, 1000, _VISION, 6624904, 1498376192, "6624904", "1.50G", 32),
+    "squeezenet1_0": Entry("squeezenet", _SQUEEZE, _PHOTO224, 1000, _VISION, 1248424, 818924576, "1248424", "0.82G", 32,
+                           {"version": "1.0"}),
+    "squeezenet1_1": Entry("squeezenet", _SQUEEZE, _PHOTO224, 1000, _VISION, 1235496, 349151936, "1235496", "0.35G", 32,
+                           {"version": "1.1"}),
+    "mobilenet_v1": Entry("mobilenet", _MOBILE1, _PHOTO224, 1000, _HOWARD, 4231976, 568740352, "4.2M", "569M", 32),
+    "mobilenet_v2": Entry("mobilenet", _MOBILE2, _PHOTO224, 1000, _VISION, 3504872, 300774272, "3504872", "0.30G", 32),
     "resnet18": Entry("resnet", _RESNET, _PHOTO224, 1000, _VISION, 11689512, 1814073344, "11689512", "1.81G", 32,
                       {"block": _BASIC, "depths": (2, 2, 2, 2)}),
     "resnet34": Entry("resnet", _RESNET, _PHOTO224, 1000, _VISION, 21797672, 3663761408, "21797672", "3.66G", 32,
