@@ -1,0 +1,78 @@
+"""One ONNX model that goes from pixels to named scores: preprocessing, the network, softmax, labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import onnx
+from onnx import TensorProto, helper
+
+from convsmith import __version__
+from convsmith.data.preprocess import Preprocess
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.targets.preprocessing import PREFIX, sketch
+
+FILE_VERSION = 1
+LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit of 2 GiB, less the room for the nodes
+
+
+def assemble(
+    network: onnx.ModelProto, preprocess: Preprocess, classes: Sequence[str], metadata: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
+    """Return the network with its preprocessing before it and softmax behind it, checked by ``onnx.checker``.
+
+    ``network`` reads float32 NCHW and writes logits ``(n, classes)``. Labels, preprocessing and ``metadata`` go into the file's
+    metadata, under ``convsmith.*``.
+
+    Shapes: ``image`` uint8 ``(N, H, W, channels)``, all three free, to ``scores`` and ``logits`` float32 ``(N, classes)``.
+    """
+    _check(network, preprocess, classes)
+    drawn, normalised = sketch(preprocess)
+    graph = network.graph
+    names = {graph.input[0].name: normalised, graph.output[0].name: "logits"}
+    nodes = [*drawn.nodes, *(_renamed(node, names) for node in graph.node)]
+    nodes.append(helper.make_node("Softmax", ["logits"], ["scores"], name="scores", axis=1))
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", preprocess.channels])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", len(classes)]) for name in ("scores", "logits")]
+    whole = helper.make_graph(nodes, graph.name or "network", [image], outputs, [*drawn.constants.values(), *graph.initializer])
+    model = helper.make_model(whole, opset_imports=list(network.opset_import), ir_version=network.ir_version, producer_name="convsmith")
+    model.producer_version = __version__
+    fields = {
+        "file_version": str(FILE_VERSION),
+        "version": __version__,
+        "labels": json.dumps(list(classes)),
+        "preprocess": json.dumps(preprocess.to_dict()),
+    }
+    helper.set_model_props(model, {f"convsmith.{key}": value for key, value in {**(metadata or {}), **fields}.items()})
+    onnx.checker.check_model(model)
+    return model
+
+
+def _check(network: onnx.ModelProto, preprocess: Preprocess, classes: Sequence[str]) -> None:
+    graph = network.graph
+    held = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in held]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise UsageError(f"export needs a network of one input and one output; {graph.name!r} has {len(inputs)} and {len(graph.output)}")
+    clash = [node.name for node in graph.node if node.name.startswith(PREFIX)]
+    if clash:
+        raise UsageError(f"the names {PREFIX}* belong to the preprocessing; the network has a node {clash[0]!r}")
+    for value, want, what in (
+        (inputs[0], [preprocess.channels, preprocess.height, preprocess.width], "reads channels x height x width"),
+        (graph.output[0], [len(classes)], "writes scores for"),
+    ):
+        have = [axis.dim_value for axis in value.type.tensor_type.shape.dim][1:]
+        if len(have) != len(want) or any(a and a != b for a, b in zip(have, want, strict=True)):
+            raise UsageError(f"the network {what} {have}, but preprocessing and labels say {want}; give those it was trained with")
+    if network.ByteSize() > LARGEST_BYTES:
+        raise UnsupportedError(f"the network has {network.ByteSize() / 2**30:.1f} GiB; one ONNX file holds at most 2")
+
+
+def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for values in (copy.input, copy.output):
+        for index, value in enumerate(values):
+            values[index] = names.get(value, value)
+    return copy

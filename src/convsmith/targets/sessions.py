@@ -1,0 +1,116 @@
+"""An exported file opened in its runtime: what it reads, what its scores are called, and a function that runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convsmith.data.preprocess import Preprocess
+from convsmith.errors import DataError, UnsupportedError, UsageError, near
+
+Runtime = Literal["onnxruntime", "openvino"]
+Run = Callable[[NDArray[Any]], list[NDArray[Any]]]
+
+NO_OPENVINO = "OpenVINO is not installed; install the extra: pip install 'convsmith[openvino]'"
+
+
+@dataclass(frozen=True)
+class Session:
+    """An exported file, ready to run.
+
+    ``run``: uint8 ``(n, h, w, channels)``, all images of one size, to ``[scores, logits]``, float32 ``(n, classes)``.
+    """
+
+    path: Path
+    runtime: Runtime
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    metadata: Mapping[str, str]
+    run: Run
+
+
+def load(path: Path | str, *, runtime: Runtime | None = None, threads: int | None = None) -> Session:
+    """Open a file that ``export`` wrote; by default in ONNX Runtime for ``.onnx`` and OpenVINO for ``.xml``.
+
+    Raises: ``DataError`` when the file is missing, unreadable or not an exported one; ``UnsupportedError`` without its runtime.
+    """
+    path = Path(path)
+    chosen = runtime or ("openvino" if path.suffix == ".xml" else "onnxruntime")
+    if chosen not in OPENERS:
+        raise UsageError(f"no runtime {chosen!r}; allowed are {', '.join(OPENERS)}.{near(chosen, OPENERS)}")
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}; export writes one")
+    run, metadata = OPENERS[chosen](path, threads)
+    fields = {key.removeprefix("convsmith."): value for key, value in metadata.items() if key.startswith("convsmith.")}
+    if not {"labels", "preprocess"} <= set(fields):
+        raise DataError(f"{path.name} carries no labels and preprocessing; only files that convsmith exported can be run on images")
+    return Session(path, chosen, tuple(json.loads(fields["labels"])), Preprocess.from_dict(json.loads(fields["preprocess"])), fields, run)
+
+
+def onnxruntime_run(model: Path | bytes, threads: int | None = None) -> tuple[Run, dict[str, str]]:
+    """Return a function that runs the model's first input in ONNX Runtime on the CPU, and the metadata.
+
+    Threads wait without spinning, so that runtimes measured in turn do not slow one another.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads:
+        options.intra_op_num_threads = threads
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes share no base below Exception
+        raise DataError(f"ONNX Runtime cannot open {_name(model)}: {_first_line(error)}") from None
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x}), dict(session.get_modelmeta().custom_metadata_map)
+
+
+def openvino_run(model: Path | bytes, threads: int | None = None, precision: str = "f32") -> tuple[Run, dict[str, str]]:
+    """Return a function that runs the model's first input in OpenVINO on the CPU, and the metadata.
+
+    ``precision`` is the hint to its CPU plugin: ``f32``, or ``bf16``, which it would choose by itself where the processor has it.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise UnsupportedError(NO_OPENVINO) from None
+    core = openvino.Core()
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        network = core.read_model(model)
+        compiled = core.compile_model(network, "CPU", settings)
+    except RuntimeError as error:
+        raise DataError(f"OpenVINO cannot open {_name(model)}: {_first_line(error)}") from None
+    request, count = compiled.create_infer_request(), len(compiled.outputs)
+
+    def run(x: NDArray[Any]) -> list[NDArray[Any]]:
+        request.infer([np.ascontiguousarray(x)])
+        return [request.get_output_tensor(index).data.copy() for index in range(count)]
+
+    fields = network.get_rt_info()["convsmith"] if network.has_rt_info("convsmith") else {}
+    return run, {f"convsmith.{key}": value.astype(str) for key, value in fields.items()}
+
+
+def _name(model: Path | bytes) -> str:
+    return "the network" if isinstance(model, bytes) else model.name
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+OPENERS: dict[str, Callable[[Path, int | None], tuple[Run, dict[str, str]]]] = {
+    "onnxruntime": onnxruntime_run,
+    "openvino": openvino_run,
+}
