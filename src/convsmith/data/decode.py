@@ -31,6 +31,7 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
+OPENED = tuple(form for form in EXTENSIONS if form != "MPO")  # Pillow opens MPO through JPEG
 ANIMATED = ("GIF", "WEBP", "PNG", "TIFF")
 
 # what a file really is when it is not an image that is read: (offset, bytes, name)
@@ -121,7 +122,7 @@ def _look(file: BinaryIO, name: str, max_pixels: int) -> tuple[Look, NDArray[np.
         return Look(kind="empty", reason="the file is empty (0 bytes)"), None
     try:
         with _no_pillow_limit():
-            image = Image.open(file, formats=list(EXTENSIONS))
+            image = Image.open(file, formats=OPENED)
     except UnidentifiedImageError:
         return Look(kind="unreadable", reason=_foreign(head)), None
     except Exception as error:  # Pillow's parsers raise a dozen types on damaged headers

@@ -102,7 +102,7 @@ def _enter(child: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tup
 def arrange(tree: Tree, origin: str) -> Listing:
     """Read labels and parts off the paths: ``[part/]class/.../file``.
 
-    The top folders are parts when ``train`` is among them, all parts have folders inside, and val or test is there or nothing else is.
+    The top folders are parts when ``train`` and val or test are among them, or nothing else is there, and they have folders inside.
 
     Raises: DataError when there is no class folder.
     """
@@ -133,10 +133,8 @@ def arrange(tree: Tree, origin: str) -> Listing:
 
 def _are_parts(tree: Tree, tops: Sequence[str]) -> bool:
     found = {PART_NAMES[top.lower()]: top for top in tops if top.lower() in PART_NAMES}
-    if 0 not in found:
-        return False
     nested = {parts[0] for parts in tree.folders if len(parts) == 2}
-    return found[0] in nested and all(top in nested for top in found.values()) and (len(found) > 1 or len(tops) == 1)
+    return bool(found) and nested.issuperset(found.values()) and (len(found) == len(tops) or (0 in found and len(found) > 1))
 
 
 def _no_classes(origin: str, stray: int) -> str:

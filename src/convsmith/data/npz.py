@@ -46,7 +46,7 @@ def open_npz(path: Path) -> Source:
 
 def _load(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
         raise DataError(f"{str(path)!r} is not an npz of plain arrays ({error})") from error

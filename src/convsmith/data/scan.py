@@ -112,7 +112,7 @@ def _source(name: str, origin: str, listing: Listing, good: list[tuple[Entry, Lo
 
 def summary(origin: str, problems: Sequence[Problem]) -> str:
     """Say in one sentence why nothing is left, with counts by kind and the first three names."""
-    left = [problem for problem in problems if problem.left_out]
+    left = [problem for problem in problems if problem.left_out and problem.kind != "class"]
     if not left:
         return f"{origin} has no files in its class folders; add images"
     counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in Counter(problem.kind for problem in left).most_common())
