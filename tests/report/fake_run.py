@@ -86,20 +86,31 @@ def analysis() -> dict[str, Any]:
     ]
     keys = ("name", "op", "output_shape", "parameters", "macs", "activation_bytes")
     nodes = [
-        dict(zip(keys, row[:6], strict=True)) | {"receptive_field": {"size": [row[6]] * 2, "stride": [1, 1], "offset": [0, 0]}}
+        dict(zip(keys, row[:6], strict=True)) | {"field": {"size": [row[6]] * 2, "stride": [1, 1], "offset": [0, 0], "axes": [2, 3]}}
         for row in layers
     ]
-    return {"batch": 1, "nodes": nodes}
+    return {"graph": "smallnet", "batch": 1, "totals": {"peak_activation_bytes": 73_728}, "layers": nodes}
 
 
-def precision() -> dict[str, Any]:
-    def curve(bits: int, knee: float) -> float:
-        return round((0.1 + 0.8781 / (1 + math.exp(-(bits - knee) * 2.2))) * 360) / 360
+def precision(n: int = 360) -> dict[str, Any]:
+    """Points as `precision.find_plan` returns them: five families for both tensors, one for weights alone."""
+    baseline = round(0.978 * n) / n
 
-    points = [{"format": f"e{e}m{b - 1 - e}", "bits": b, "accuracy": curve(b, 3.6)} for b, e in ((4, 2), (5, 3), (6, 3), (8, 4), (16, 5))]
-    points += [{"format": f"fixed<{b // 2},{b - b // 2}>", "bits": b, "accuracy": curve(b, 5.5)} for b in (4, 6, 8, 10, 12, 16)]
-    points += [{"format": f"int{b}", "bits": b, "accuracy": curve(b, 2.9)} for b in (3, 4, 5, 6, 8)]
-    return {"baseline": round(0.978 * 360) / 360, "max_drop": 0.5, "n": 360, "points": points, "chosen": "int6"}
+    def point(family: str, name: str, bits: int, knee: float, tensors: str = "both") -> dict[str, Any]:
+        accuracy = round((0.1 + (baseline - 0.1) / (1 + math.exp(-(bits - knee) * 2.2))) * n) / n
+        drop = 100 * (baseline - accuracy)
+        measured = {"accuracy": accuracy, "drop": drop, "drop_low": drop - 0.7, "drop_high": drop + 0.7, "n": n}
+        plan = {"name": name, "rules": [{"layer": "*", "tensor": tensors, "format": name}]}
+        return {"family": family, "format": name, "tensors": tensors, "bits": bits} | measured | {"lost": 1, "gained": 1, "plan": plan}
+
+    points = [point("float e8", f"e8m{b - 9}", b, 10) for b in (9, 10, 11, 12, 14, 17)]
+    points += [point("float e5", f"e5m{b - 6}", b, 6.8) for b in (6, 7, 8, 9, 10, 12)]
+    points += [point("exponent", f"e{b - 8}m7", b, 10.6) for b in (10, 11, 12, 13)]
+    points += [point("fixed", f"fixed<2,{b - 2}> weights, fixed<4,{b - 4}> activations", b, 6.3) for b in (5, 6, 7, 8, 10, 12, 16)]
+    points += [point("int", f"int{b}", b, 2.9) for b in (2, 3, 4, 5, 6, 7, 8)]
+    points += [point("int", f"int{b} weights", b, 2.2, "weight") for b in (2, 3, 4, 5, 6, 7, 8)]
+    chosen = next(found for found in points if found["format"] == "int6")
+    return {"max_drop": 0.5, "points": points, "plan": chosen["plan"], "weight_bytes": 18_430}
 
 
 def bench() -> dict[str, Any]:

@@ -12,6 +12,12 @@ from convsmith.report.charts.svg import GLYPH_PX, element, text
 
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 34.0, 44.0
+SERIES = 5  # colours, dashes and point shapes before they repeat
+
+
+def style_of(index: int) -> str:
+    """Return the class that colours the series of that index."""
+    return f"series-{index % SERIES + 1}"
 
 
 @dataclass(frozen=True)
@@ -70,28 +76,31 @@ def frame(
 
 
 def mark(shape: int, x: float, y: float, radius: float = 4, **attributes: object) -> Markup:
-    """Return a point: circle, square, triangle or diamond, so that series differ by more than colour."""
+    """Return a point: circle, square, triangle, diamond or a triangle on its tip, so that series differ by more than colour."""
     r = radius
-    if shape % 4 == 0:
+    if shape % SERIES == 0:
         return element("circle", cx=float(x), cy=float(y), r=float(r), **attributes)
     corners = (
         [(-r * 0.9, -r * 0.9), (r * 0.9, -r * 0.9), (r * 0.9, r * 0.9), (-r * 0.9, r * 0.9)],
         [(0, -r * 1.15), (r * 1.1, r * 0.85), (-r * 1.1, r * 0.85)],
         [(0, -r * 1.3), (r * 1.3, 0), (0, r * 1.3), (-r * 1.3, 0)],
-    )[shape % 4 - 1]
+        [(0, r * 1.15), (r * 1.1, -r * 0.85), (-r * 1.1, -r * 0.85)],
+    )[shape % SERIES - 1]
     return element("polygon", points=" ".join(f"{x + dx:.2f},{y + dy:.2f}" for dx, dy in corners), **attributes)
 
 
 def legend(names: Sequence[str], *, marks: bool = False, x: float = LEFT, y: float = 14) -> Markup:
-    """Return one line of swatches and names; ``marks`` shows point shapes in place of lines."""
+    """Return swatches and names, in a second line where they do not fit in one; ``marks`` shows point shapes in place of lines."""
     parts = []
+    start = x
     for index, name in enumerate(names):
-        style = f"series-{index % 4 + 1}"
+        style, offset = style_of(index), 18 if marks else 24
+        if x > start and x + offset + GLYPH_PX * len(name) > WIDTH:
+            x, y = start, y + 14
         if marks:
             parts.append(mark(index, x + 8, y - 4, class_=f"mark {style}"))
         else:
             parts.append(element("line", x1=float(x), x2=x + 18.0, y1=y - 4.0, y2=y - 4.0, class_=f"line {style}"))
-        offset = 18 if marks else 24
         parts.append(text(x + offset, y, name))
         x += offset + 14 + GLYPH_PX * len(name)
     return element("g", *parts, class_="legend")

@@ -8,8 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from convsmith.report.charts.axes import HEIGHT, TOP, WIDTH, Scale, frame, plot_scales, ticks
+from convsmith.analysis import wilson
+from convsmith.report.charts.axes import HEIGHT, WIDTH, Scale, frame, plot_scales, style_of, ticks
 from convsmith.report.charts.svg import canvas, element, shorten, text
+from convsmith.report.units import SPACE
 
 
 def share_bar(parts: Sequence[float], width: float = 120, height: float = 10.0) -> Markup:
@@ -17,7 +19,7 @@ def share_bar(parts: Sequence[float], width: float = 120, height: float = 10.0) 
     x, drawn = 0.0, []
     for index, part in enumerate(parts):
         length = max(0.0, min(part, 1.0)) * width
-        drawn.append(element("rect", x=x, y=0, width=length, height=height, class_=f"fill series-{index % 4 + 1}"))
+        drawn.append(element("rect", x=x, y=0, width=length, height=height, class_=f"fill {style_of(index)}"))
         x += length
     return element(
         "svg", *drawn, class_="bar", viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}", aria_hidden="true"
@@ -25,18 +27,17 @@ def share_bar(parts: Sequence[float], width: float = 120, height: float = 10.0) 
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
-    """Draw the share that was right in each confidence bin against the diagonal of perfect calibration, and how many images it has."""
-    most = max((item["count"] for item in bins), default=0)
-    if most == 0:
+    """Draw the share that was right in each confidence bin, with its 95 % interval, against the diagonal of perfect calibration."""
+    if not any(item["count"] for item in bins):
         return Markup("")
     y_ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     x, y = plot_scales((0, 1), (0, 1))
-    parts = [frame(x, y, y_ticks, y_ticks, "confidence of the network", "share that was right", "{:.0%}".format)]
+    parts = [frame(x, y, y_ticks, y_ticks, "confidence of the network", "share that was right", lambda share: f"{100 * share:.0f}{SPACE}%")]
     for item in bins:
         if item["count"]:
             left, right = x(item["low"]) + 1, x(item["high"]) - 1
             height = y(0) - y(item["accuracy"])
-            opacity = 0.25 + 0.75 * (item["count"] / most) ** 0.5
+            least, best = wilson(round(item["accuracy"] * item["count"]), item["count"])
             told = f"confidence {item['confidence']:.0%}, right {item['accuracy']:.0%}, images {item['count']:,}"
             parts.append(
                 element(
@@ -46,13 +47,17 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], *, label: str) -> Marku
                     y=y(item["accuracy"]),
                     width=right - left,
                     height=max(height, 1.5),
-                    fill_opacity=f"{opacity:.2f}",
-                    class_="fill series-1",
+                    class_="fill pale series-1",
                 )
             )
+            parts.append(_whisker(y, least, best, (left + right) / 2))
     parts.append(element("line", x1=x(0), y1=y(0), x2=x(1), y2=y(1), class_="level"))
-    parts.append(text(x(0.02), TOP - 14, "bars: measured (darker: more images); dashed line: ideal", class_="legend"))
     return canvas(WIDTH, HEIGHT, *parts, label=label)
+
+
+def _whisker(y: Scale, low: float, high: float, at: float) -> Markup:
+    ends = [element("line", x1=at - 3, x2=at + 3, y1=y(value), y2=y(value), class_="whisker") for value in (low, high)]
+    return element("g", element("line", x1=at, x2=at, y1=y(low), y2=y(high), class_="whisker"), *ends)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def spread_chart(rows: Sequence[Spread], *, x_label: str, label: str, x_format: 
         top = 24 + row_px * index
         parts.append(text(left - 8, top + 15, shorten(row.name, 20), anchor="end"))
         parts.append(
-            element("rect", x=left, y=top + 2, width=max(1.0, x(row.median) - left), height=16.0, class_=f"fill series-{index % 4 + 1}")
+            element("rect", x=left, y=top + 2, width=max(1.0, x(row.median) - left), height=16.0, class_=f"fill {style_of(index)}")
         )
         middle = top + 10
         parts.append(element("line", x1=x(row.low), x2=x(row.high), y1=middle, y2=middle, class_="whisker"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from convsmith.report.charts.axes import HEIGHT, WIDTH, frame, legend, mark, plot_scales, ticks, whole_ticks
+from convsmith.report.charts.axes import HEIGHT, WIDTH, frame, legend, mark, plot_scales, style_of, ticks, whole_ticks
 from convsmith.report.charts.svg import canvas, element
 
 
@@ -47,7 +47,7 @@ def line_chart(
     x, y = plot_scales((min(xs), max(xs)), (min(y_ticks[0], min(values)), max(y_ticks[-1], max(values))))
     parts = [frame(x, y, whole_ticks(min(xs), max(xs)), y_ticks, x_label, y_label, y_format)]
     for index, (curve, points) in enumerate(drawn):
-        style = f"series-{index % 4 + 1}"
+        style = style_of(index)
         for run in _runs(curve):
             parts.append(element("polyline", points=" ".join(f"{x(a):.2f},{y(b):.2f}" for a, b in run), class_=f"line {style}"))
         if len(points) <= 30:

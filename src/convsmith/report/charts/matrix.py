@@ -44,7 +44,9 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
             for column, count in enumerate(counts)
             if count
         ]
-    return canvas(margin + n * side + 8, top + n * side + 8, *parts, label=label, class_="chart matrix")
+    return canvas(
+        margin + n * side + 8, top + n * side + 8, *parts, label=label, class_="chart matrix compact" if n <= 12 else "chart matrix"
+    )
 
 
 def _cell(row: int, column: int, count: int, total: int, classes: Sequence[str], x: float, y: float, side: float) -> Markup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from convsmith.report.charts.axes import HEIGHT, LEFT, RIGHT, WIDTH, Scale, frame, legend, mark, plot_scales, ticks, whole_ticks
+from convsmith.report.charts.axes import HEIGHT, LEFT, RIGHT, WIDTH, Scale, frame, legend, mark, plot_scales, style_of, ticks, whole_ticks
 from convsmith.report.charts.svg import GLYPH_PX, canvas, element, text
 
 
@@ -50,7 +50,7 @@ def trade_chart(
 
 
 def _family(options: Sequence[Option], index: int, x: Scale, y: Scale) -> list[Markup]:
-    style = f"series-{index % 4 + 1}"
+    style = style_of(index)
     best: dict[float, float] = {}
     for option in options:
         best[option.x] = max(option.y, best.get(option.x, option.y))

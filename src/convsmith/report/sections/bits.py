@@ -2,84 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from markupsafe import Markup
 
 from convsmith.report import units
 from convsmith.report.charts import Option, trade_chart
 from convsmith.report.source import Source
 
+TENSORS = {"both": "Weights and activations", "weight": "Weights alone", "activation": "Activations alone"}
+
 
 @dataclass(frozen=True)
 class Bits:
-    """precision.json as the page needs it. Accuracies are shares; ``max_drop`` is in points."""
+    """precision.json as the page needs it. ``baseline`` is the share right in float32; drops and ``max_drop`` are in points."""
 
     baseline: float
     max_drop: float
-    n: int | None
+    n: int
     points: tuple[Mapping[str, Any], ...]
     chosen: Mapping[str, Any] | None
+    weight_bytes: int | None
 
     @property
-    def drop(self) -> float | None:
-        """Points of accuracy the chosen format loses; negative when it gains."""
-        return None if self.chosen is None else 100 * (self.baseline - float(self.chosen["accuracy"]))
+    def limit(self) -> float:
+        return self.baseline - self.max_drop / 100
+
+    def holds(self, point: Mapping[str, Any]) -> bool:
+        """Tell whether the observed drop is within the limit."""
+        return float(point["drop"]) <= self.max_drop + 1e-9
 
 
 def read(source: Source) -> Bits | None:
-    """Return the sweep of the run, None when there was none."""
+    """Return the search for bits of the run, None when there was none."""
     stored = source.table("precision.json")
     if stored is None or not stored.get("points"):
         return None
     points = tuple(stored["points"])
-    name = stored.get("chosen")
-    chosen = next((point for point in points if point["format"] == name), None)
-    return Bits(float(stored["baseline"]), float(stored["max_drop"]), stored.get("n"), points, chosen)
+    first = points[0]
+    plan = stored.get("plan") or {}
+    chosen = next((point for point in points if plan.get("rules") and point["plan"] == plan), None)
+    baseline = float(first["accuracy"]) + float(first["drop"]) / 100
+    return Bits(baseline, float(stored["max_drop"]), int(first["n"]), points, chosen, stored.get("weight_bytes"))
 
 
 def build(source: Source) -> dict[str, Any] | None:
-    """Return the plot and the table of formats."""
+    """Return the plots and the table of formats."""
     bits = read(source)
     if bits is None:
         return None
-    options = [Option(_family(p), str(p["format"]), float(p["bits"]), float(p["accuracy"])) for p in bits.points]
-    limit = bits.baseline - bits.max_drop / 100
-    chosen = next((option for option, point in zip(options, bits.points, strict=True) if point is bits.chosen), None)
-    label = f"Accuracy against bits for {len(options)} formats; 32-bit floats reach {units.percent(bits.baseline, bits.n)}"
-    label += f", chosen is {chosen.name} with {units.percent(chosen.y, bits.n)}." if chosen else ", none is within the limit."
+    kinds = [key for key in TENSORS if any(point["tensors"] == key for point in bits.points)]
     return {
-        "chart": trade_chart(
-            options,
-            x_label="bits of each weight and activation",
-            y_label="accuracy",
-            label=label,
-            chosen=chosen,
-            levels=[("32-bit floats", bits.baseline), (f"limit: {bits.max_drop:g} points less", limit)],
-            y_format=lambda share: f"{100 * share:.4g}{units.SPACE}%",
-        ),
+        "charts": [{"title": TENSORS[key], "svg": _chart(bits, key, near=False)} for key in kinds] + _close_up(bits),
         "baseline": units.percent(bits.baseline, bits.n),
         "max_drop": f"{bits.max_drop:g}",
-        "n": bits.n and units.count(bits.n),
-        "chosen": chosen and chosen.name,
-        "rows": [
-            {
-                "name": option.name,
-                "family": option.family,
-                "bits": f"{option.x:g}",
-                "accuracy": units.percent(option.y, bits.n),
-                "change": units.points(option.y - bits.baseline),
-                "within": option.y >= limit - 1e-12,
-                "chosen": option is chosen,
-            }
-            for option in sorted(options, key=lambda option: (option.x, -option.y))
-        ],
+        "n": units.count(bits.n),
+        "chosen": bits.chosen and {"name": bits.chosen["format"], "bits": bits.chosen["bits"], "tensors": TENSORS[bits.chosen["tensors"]]},
+        "weights": bits.weight_bytes and units.size(bits.weight_bytes),
+        "rows": [_row(bits, point) for point in sorted(bits.points, key=lambda point: (point["bits"], point["drop"]))],
     }
 
 
-def _family(point: Mapping[str, Any]) -> str:
-    family = point.get("family")
-    if family:
-        return str(family)
-    name = str(point["format"])
-    return "fixed point" if name.startswith("fixed") else "integer" if name.startswith("int") else "float"
+def _row(bits: Bits, point: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": point["format"],
+        "family": point["family"],
+        "bits": f"{point['bits']:g}",
+        "accuracy": units.percent(point["accuracy"], bits.n),
+        "change": units.points(-point["drop"] / 100),
+        "interval": f"{units.points(-point['drop_high'] / 100)} to {units.points(-point['drop_low'] / 100)}",
+        "within": bits.holds(point),
+        "chosen": point is bits.chosen,
+    }
+
+
+def _options(bits: Bits, tensors: str) -> dict[int, Option]:
+    """Map positions in ``bits.points`` to what the chart draws."""
+    found = {}
+    for index, point in enumerate(bits.points):
+        if point["tensors"] == tensors:
+            found[index] = Option(str(point["family"]), str(point["format"]), float(point["bits"]), float(point["accuracy"]))
+    return found
+
+
+def _chart(bits: Bits, tensors: str, *, near: bool) -> Markup:
+    options = _options(bits, tensors)
+    if near:
+        lowest = bits.baseline - max(4 * bits.max_drop, 2) / 100
+        options = {index: option for index, option in options.items() if option.y >= lowest}
+    chosen = next((option for index, option in options.items() if bits.points[index] is bits.chosen), None)
+    levels: Sequence[tuple[str, float]] = [("32-bit floats", bits.baseline)]
+    if near:
+        levels = [*levels, (f"limit: {bits.max_drop:g} points less", bits.limit)]
+    label = (
+        f"Accuracy against bits, {TENSORS[tensors].lower()}, {len(options)} formats; 32-bit floats {units.percent(bits.baseline, bits.n)}"
+    )
+    return trade_chart(
+        list(options.values()),
+        x_label="bits of one value",
+        y_label="accuracy",
+        label=label + (f"; chosen: {chosen.name}, {units.percent(chosen.y, bits.n)}" if chosen else ""),
+        chosen=chosen,
+        levels=levels,
+        y_format=lambda share: f"{100 * share:.4g}{units.SPACE}%",
+    )
+
+
+def _close_up(bits: Bits) -> list[dict[str, Any]]:
+    """The formats near the limit, where a whole curve shows no difference."""
+    tensors = str(bits.chosen["tensors"]) if bits.chosen else "both"
+    svg = _chart(bits, tensors, near=True)
+    return [{"title": f"{TENSORS[tensors]}, close to the limit", "svg": svg}] if svg else []

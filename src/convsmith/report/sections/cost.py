@@ -10,19 +10,19 @@ from convsmith.report.source import Source
 
 
 def build(source: Source) -> dict[str, Any] | None:
-    """Return totals and one row a node that has parameters, work or a changed receptive field."""
+    """Return totals and one row a layer."""
     report = source.table("analysis.json")
     if report is None:
         return None
-    nodes = report["nodes"]
+    nodes = report["layers"]
     macs, parameters = sum(node["macs"] for node in nodes), sum(node["parameters"] for node in nodes)
-    peak = max((node["activation_bytes"] for node in nodes), default=0)
+    peak = report.get("totals", {}).get("peak_activation_bytes")
     heaviest = max(nodes, key=lambda node: node["macs"], default=None)
     return {
         "parameters": units.amount(parameters),
         "weights": units.size(4 * parameters),
         "macs": units.amount(macs),
-        "peak": units.size(peak),
+        "peak": peak and units.size(peak),
         "heaviest": heaviest and macs and {"name": heaviest["name"], "share": units.percent(heaviest["macs"] / macs)},
         "rows": [
             {
@@ -33,7 +33,7 @@ def build(source: Source) -> dict[str, Any] | None:
                 "macs": units.amount(node["macs"]),
                 "bar": share_bar([node["macs"] / macs if macs else 0], 80),
                 "activation": units.size(node["activation_bytes"]),
-                "field": _field(node.get("receptive_field")),
+                "field": _field(node.get("field")),
             }
             for node in nodes
         ],
@@ -43,4 +43,5 @@ def build(source: Source) -> dict[str, Any] | None:
 def _field(field: Any) -> str:
     if not field:
         return units.MISSING
-    return units.shape(field["size"])
+    rows, columns = field["size"]
+    return f"{rows}" if rows == columns else units.shape([rows, columns])

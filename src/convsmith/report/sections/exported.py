@@ -22,8 +22,8 @@ def build(source: Source) -> dict[str, Any] | None:
             "runtime": NAMES.get(parity["runtime"], parity["runtime"]),
             "images": units.count(parity["images"]),
             "same": units.count(parity["images"] - wrong - ties),
-            "wrong": units.count(wrong),
-            "ties": units.count(ties),
+            "wrong": wrong and units.count(wrong),
+            "ties": ties and f"{units.count(ties)} {'is a tie' if ties == 1 else 'are ties'}",
             "tie": f"{parity['tie']:g}",
             "largest": f"{parity['largest_score_difference']:.1e}",
         }

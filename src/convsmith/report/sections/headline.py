@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +28,7 @@ def build(source: Source) -> dict[str, Any]:
         "name": source.run.name,
         "when": units.moment(described["created"]),
         "created": str(described["created"]),
-        "took": _took(described.get("created"), described.get("finished")),
+        "took": _took(described["created"], described.get("finished") or (source.events[-1].get("time") if source.events else None)),
         "trouble": ENDS.get(source.status),
         "error": described.get("error"),
         "verdict": quietly(_verdict, source)[0],
@@ -36,7 +37,7 @@ def build(source: Source) -> dict[str, Any]:
 
 
 def _took(created: Any, finished: Any) -> str | None:
-    if not (created and finished):
+    if finished is None:
         return None
     return units.duration((datetime.fromisoformat(finished) - datetime.fromisoformat(created)).total_seconds())
 
@@ -73,30 +74,32 @@ def _bits(source: Source) -> dict[str, str] | None:
         return None
     if found.chosen is None:
         return {"name": "Bits", "value": "32", "note": f"nothing smaller stays within {found.max_drop:g} points"}
-    return {"name": "Bits", "value": f"{found.chosen['bits']:g}", "note": f"{found.chosen['format']}, emulated; {_lost(found)}"}
+    return {"name": "Bits", "value": f"{found.chosen['bits']:g}", "note": f"{found.chosen['format']}, emulated: {_lost(found.chosen)}"}
 
 
-def _lost(found: bits.Bits) -> str:
-    drop = found.drop or 0
+def _lost(chosen: Mapping[str, Any]) -> str:
+    drop = float(chosen["drop"])
     if abs(drop) < 0.005:
         return "no accuracy lost"
     return f"{abs(drop):.2f} points {'lost' if drop > 0 else 'gained'}"
 
 
 def _verdict(source: Source) -> dict[str, str] | None:
-    """Judge against the limit; says so when the images are too few to judge so finely."""
+    """Judge against the limit, with what the images can tell."""
     found = bits.read(source)
     if found is None:
         return None
     limit = f"{found.max_drop:g} points"
-    caution = ""
-    if found.n and found.max_drop / 100 * found.n < 5:
-        worth = found.max_drop / 100 * found.n
-        caution = f"{limit} are {worth:.1f} of {units.count(found.n)} images here: more images would tell more."
     if found.chosen is None:
         words = f"No format that was tried stays within the limit of {limit}; the network keeps its 32-bit floats."
-        return {"mark": "no", "words": words, "caution": caution}
-    within = (found.drop or 0) <= found.max_drop + 1e-9
-    format_ = f"{found.chosen['bits']:g} bits ({found.chosen['format']})"
-    words = f"{'Within' if within else 'Beyond'} your limit of {limit}: with {format_}, {_lost(found)}."
-    return {"mark": "yes" if within else "no", "words": words, "caution": caution}
+        return {"mark": "no", "words": words, "caution": ""}
+    chosen, within = found.chosen, found.holds(found.chosen)
+    words = f"{'Within' if within else 'Beyond'} your limit of {limit}: {chosen['bits']:g} bits ({chosen['format']}), {_lost(chosen)}."
+    return {"mark": "yes" if within else "no", "words": words, "caution": _caution(chosen, found.max_drop)}
+
+
+def _caution(chosen: Mapping[str, Any], max_drop: float) -> str:
+    high = float(chosen["drop_high"])
+    if high <= max_drop:
+        return ""
+    return f"On other images the drop may reach {high:.1f} points (95{units.SPACE}% interval from {units.count(chosen['n'])} images)."
