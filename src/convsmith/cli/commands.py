@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
+from inspect import Signature
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from convsmith.jobs.lifecycle import Watch, quote
 
 
 def __getattr__(name: str) -> App:
-    """Return the command of a verb, so that ``convsmith.cli.commands:train`` can be imported by name."""
-    if name not in VERBS:
+    """Return the command of a verb, so that ``convsmith.cli.commands:train_command`` can be imported by name."""
+    verb = name.removesuffix("_command")
+    if verb == name or verb not in VERBS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return make(VERBS[name])
+    return make(VERBS[verb])
 
 
 def make(verb: Verb) -> App:
@@ -29,7 +30,7 @@ def make(verb: Verb) -> App:
     schema = module.Config
     wanted = [*flags.parameters(schema), *flags.common(verb, hasattr(module, "quote"))]
     wanted.sort(key=lambda parameter: parameter.kind)
-    signature = inspect.Signature(wanted)
+    signature = Signature(wanted)
 
     def command(*args: Any, **kwargs: Any) -> int:
         bound = signature.bind(*args, **kwargs)

@@ -26,7 +26,7 @@ def make_app() -> App:
     """Return the table of commands; nothing of a verb is imported before it is asked for."""
     app = App(name="convsmith", help=HELP, version=__version__, help_format="markdown", suppress_keyboard_interrupt=False)
     for place, verb in enumerate(VERBS.values()):
-        app.command(f"convsmith.cli.commands:{verb.name}", name=verb.name, help=verb.help, sort_key=place)
+        app.command(f"convsmith.cli.commands:{verb.name}_command", name=verb.name, help=verb.help, sort_key=place)
     app.command("convsmith.cli.runs_commands:app", name="runs", help="List, show, compare and remove runs.", sort_key=len(VERBS))
     return app
 

@@ -69,6 +69,7 @@ def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tup
         return None, False
     folder = runs.find(run, runs.root())
     if job.writes == "resumed run":
+        job.module.check(runs.open(folder))
         return runs.resume(folder), True
     return runs.attach(folder), False
 

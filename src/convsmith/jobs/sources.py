@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convsmith import data, runs
 from convsmith.data.dataset import Dataset
+from convsmith.data.input_size import split_sizes
 from convsmith.errors import DataError
 from convsmith.jobs.settings import Images
 
@@ -34,6 +37,7 @@ def describe(dataset: Dataset, images: Images) -> dict[str, Any]:
         "classes": dataset.classes,
         "channels": dataset.channels,
         "counts": dataset.counts(),
+        "median_size": [round(side) for side in np.median(split_sizes(dataset.train), axis=0)],
         "problems": [vars(problem) for problem in dataset.problems],
         "notes": dataset.notes,
         "fingerprint": data.fingerprint(dataset),

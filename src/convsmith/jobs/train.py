@@ -12,6 +12,7 @@ from pydantic import Field
 from convsmith import analysis, data, models, runs
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
+from convsmith.errors import UnsupportedError
 from convsmith.jobs import sources, trained
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
@@ -177,8 +178,17 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
     measured = {"seconds": fit.seconds, "memory_bytes": fit.memory_bytes, "disk_bytes": fit.disk_bytes}
     if runs.open(record.folder).has("quote.json"):
         record.write_json("quote.json", record.read_json("quote.json") | {"measured": measured})
+    write_cost(record)
     evaluation = test(fit.module, prepared, record)
     return summarise(prepared, fit, evaluation) | {"measured": measured, "folder": str(record.folder)}
+
+
+def write_cost(record: runs.Record) -> None:
+    """Write analysis.json; a network with an operator that cannot be analysed goes without, and an event says so."""
+    try:
+        record.write_json("analysis.json", analysis.analyse(trained.load(runs.open(record.folder)).graph))
+    except UnsupportedError as error:
+        record.event("not analysed", reason=str(error))
 
 
 def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis.Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ class Run:
         if not path.is_file():
             raise UsageError(f"{self.folder} has no predictions.npz: the run did not come to its test ({self.status})")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 return Predictions(arrays["logits"], arrays["labels"], tuple(str(name) for name in arrays["names"]))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read: {error}") from None

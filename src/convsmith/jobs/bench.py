@@ -1,0 +1,104 @@
+"""Measure latency and throughput on this machine: torch and the runtimes in turn, on the same inputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from convsmith import runs, targets
+from convsmith.errors import UnsupportedError
+from convsmith.jobs import trained
+from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.text import printable, table
+
+
+class Config(Settings):
+    """Which network, how many threads, which batches."""
+
+    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
+    threads: int = Field(1, ge=1, description="Processor threads of each runtime")
+    batches: tuple[int, ...] = Field((1, 16), description="Images at once")
+    rounds: int = Field(9, ge=7, description="Samples of each, taken in turn")
+
+
+def run(config: Config, record: runs.Listener) -> dict[str, Any]:
+    """Return one row for each runtime and batch; of a run they are written to bench.json.
+
+    ``network`` rows read normalised pixels, ``file`` rows whole images with everything inside.
+    """
+    record.progress("bench", 0, 1)
+    if isinstance(record, runs.Record):
+        found = _of_run(config, trained.load(runs.open(record.folder)))
+        record.write_json("bench.json", found)
+        record.event("bench", rows=len(found["rows"]))
+    else:
+        found = _of_file(config, Path(config.run).expanduser())
+    record.progress("bench", 1, 1)
+    return found
+
+
+def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="convsmith-") as folder:
+        path = network.run.folder / "model.onnx"
+        if not path.exists():
+            path = Path(folder) / "model.onnx"
+            targets.export(network.graph, network.preprocess, network.classes, path)
+        described = network.run.read_json("dataset.json") if network.run.has("dataset.json") else {}
+        height, width = described.get("median_size") or (network.preprocess.height, network.preprocess.width)
+        found = targets.bench(
+            network.graph,
+            path,
+            image_size=(height, width),
+            torch_run=_torch(network, config.threads),
+            threads=config.threads,
+            batches=config.batches,
+            rounds=config.rounds,
+        )
+    whole = [row | {"runtime": f"{row['runtime']}, whole file"} for row in found["file"]]
+    return found | {"rows": [_in_seconds(row) for row in [*found["network"], *whole]]}
+
+
+def _of_file(config: Config, path: Path) -> dict[str, Any]:
+    session = targets.load(path, threads=config.threads)
+    candidates: dict[str, Any] = {f"{session.runtime}, whole file": session.run}
+    notes = []
+    if path.suffix == ".onnx":
+        try:
+            candidates["openvino, whole file"] = targets.openvino_run(path, config.threads)[0]
+        except UnsupportedError as error:
+            notes.append(str(error))
+    shape = (session.preprocess.height, session.preprocess.width, session.preprocess.channels)
+    rng = np.random.default_rng(0)
+    rows = targets.measure(candidates, lambda n: rng.integers(0, 256, (n, *shape), np.uint8), batches=config.batches, rounds=config.rounds)
+    return {"threads": config.threads, "image_size": list(shape[:2]), "rows": [_in_seconds(row) for row in rows], "notes": notes}
+
+
+def _torch(network: trained.Trained, threads: int) -> Any:
+    import torch
+
+    def run(x_nchw: Any) -> Any:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return network.module(torch.from_numpy(x_nchw))
+
+    return run
+
+
+def _in_seconds(row: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(row) | {f"{name}_s": row[f"{name}_ms"] / 1e3 for name in ("q1", "median", "q3")}
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text."""
+    rows = [
+        [row["runtime"], row["batch"], f"{row['median_ms']:.3f}", f"{row['q1_ms']:.3f} to {row['q3_ms']:.3f}", f"{row['images_per_s']:.0f}"]
+        for row in result["rows"]
+    ]
+    text = table(["runtime", "batch", "median ms", "quartiles", "images/s"], rows)
+    threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}, images of {'x'.join(map(str, result['image_size']))}"
+    return "\n\n".join([text, threads, *map(printable, result["notes"])])

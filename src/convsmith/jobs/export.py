@@ -1,0 +1,81 @@
+"""Write a trained network as one file that takes plain images, and prove on real images that it predicts the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from convsmith import runs, targets
+from convsmith.data.dataset import Dataset
+from convsmith.jobs import sources, trained
+from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.text import printable, size, table
+
+
+class Config(Settings):
+    """Which run, to which file."""
+
+    run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
+    out: Path | None = Field(None, description="File to write; by default model.onnx (model.xml for openvino) in the run")
+    target: Literal["onnx", "openvino"] = Field("onnx", description="Kind of file")
+    images: int = Field(0, ge=0, description="Validation images to prove it on; 0 takes all")
+    overwrite: bool = Field(False, description="Replace the file when it exists")
+    workers: int = Field(0, ge=0, description="Processes that decode images")
+
+
+def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Export, run the file on the validation images, and write export.json. ``dataset``: the run's images when they are open already.
+
+    Raises: ParityError when the file predicts another class than the network; it is then left as ``*.failed``.
+    """
+    from convsmith import training
+
+    network = trained.load(runs.open(record.folder))
+    dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
+    split = dataset.splits.get("val") or dataset.test
+    rows = np.unique(np.linspace(0, len(split) - 1, min(config.images or len(split), len(split))).astype(np.int64))
+    record.progress("export", 0, 1)
+    logits = training.score(network.module, split, network.preprocess, workers=config.workers)[rows]
+    exported = targets.export(
+        network.graph,
+        network.preprocess,
+        network.classes,
+        config.out or record.folder / f"model{targets.TARGETS[config.target].suffix}",
+        target=config.target,
+        metadata={"model": network.name, "run": network.run.name},
+        images=(split.image(int(row)) for row in rows),
+        expected_logits=logits,
+        overwrite=config.overwrite,
+    )
+    record.progress("export", 1, 1)
+    found = describe(exported)
+    record.write_json("export.json", found)
+    record.event("export", file=str(exported.path), parity=str(exported.parity))
+    return found | {"path": str(exported.path), "text": str(exported.parity), "labels": len(network.classes)}
+
+
+def describe(exported: targets.Exported) -> dict[str, Any]:
+    """Return export.json."""
+    found = exported.to_dict()
+    parity = found["parity"]
+    return found | {
+        "file": exported.path.name,
+        "bytes": exported.size_bytes,
+        "parity": parity and parity | {"different": len(parity["disagreements"]), "largest_difference": parity["largest_score_difference"]},
+    }
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text."""
+    rows = [
+        ["file", printable(result["path"])],
+        ["size", size(result["bytes"])],
+        ["reads", "uint8 images of any size; resize, crop and normalisation are inside"],
+        ["gives", f"scores and logits of {result['labels']} labelled classes"],
+        ["parity", result["text"]],
+    ]
+    return table(["what", "result"], rows)

@@ -1,0 +1,120 @@
+"""Find how few bits a trained network needs: formats tried on the validation images, the answer confirmed on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from convsmith import data, precision, runs
+from convsmith.data.dataset import Dataset, Split
+from convsmith.jobs import sources, trained
+from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.text import percent
+
+CALIBRATION_IMAGES = 256
+
+
+class Config(Settings):
+    """Which run, how much accuracy may be lost, which formats."""
+
+    run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
+    max_drop: float = Field(0.5, ge=0, description="Accuracy that may be lost, in points")
+    families: tuple[str, ...] = Field((), description=f"Kinds of format: {', '.join(precision.FAMILIES)}; all by default")
+    tensors: Literal["weight", "activation", "both"] = Field("both", description="What gets fewer bits")
+    sweep: bool = Field(False, description="Try every format for weights, activations and both, not only those around the answer")
+    images: int = Field(0, ge=0, description="Validation images to try each format on; 0 takes all")
+    workers: int = Field(0, ge=0, description="Processes that decode images")
+
+
+def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Search, confirm, and write precision.json, plan.json and precision.svg.
+
+    ``dataset``: the run's images when they are open already.
+    """
+    network = trained.load(runs.open(record.folder))
+    dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
+    graph = network.graph
+    calibration = _pixels(dataset.train, network, CALIBRATION_IMAGES, config.workers)[0]
+    score = _scorer(graph, dataset.val, network, config.images, calibration, config.workers)
+    plan, points = _search(config, graph, score, calibration, record)
+    found = {
+        "max_drop": config.max_drop,
+        "baseline": score(None).accuracy,
+        "n": score(None).n,
+        "part": "val",
+        "points": [point.to_dict() for point in points],
+        "chosen": plan.name if plan.rules else None,
+        "weight_bytes": precision.weight_bytes(graph, plan),
+        "float32_weight_bytes": precision.weight_bytes(graph),
+        "text": precision.explain(plan, points, config.max_drop),
+        "confirmed": _confirm(plan, graph, dataset, network, calibration, config),
+    }
+    record.write_json("precision.json", found)
+    record.write_json("plan.json", plan.to_dict())
+    picture = record.folder / "precision.svg"
+    precision.plot(points, picture, max_drop=config.max_drop)
+    record.event("precision", chosen=found["chosen"], text=found["text"])
+    return found | {"table": precision.points_table(points), "picture": str(picture)}
+
+
+def _search(
+    config: Config, graph: Any, score: precision.Scorer, calibration: NDArray[np.float32], record: runs.Record
+) -> tuple[precision.Plan, list[precision.Point]]:
+    from convsmith.redesign import fold_batch_norm
+
+    ranges = precision.calibrate(fold_batch_norm(graph), calibration)
+    families = config.families or None
+
+    def progress(done: int, total: int) -> None:
+        record.progress("precision", done, total)
+
+    tried: list[precision.Point] = []
+    if config.sweep:
+        tried = precision.sweep(graph, score, ranges=ranges, families=families, progress=progress)
+    formats = precision.candidates(graph, ranges, families, (config.tensors,))
+    return precision.find_plan(graph, score, formats, config.max_drop, progress, ranges=ranges, tensors=config.tensors, done=tried)
+
+
+def _scorer(
+    graph: Any, split: Split, network: trained.Trained, limit: int, calibration: NDArray[np.float32], workers: int
+) -> precision.Scorer:
+    x, labels = _pixels(split, network, limit, workers)
+    return precision.scorer(graph, x, labels, calibration=calibration)
+
+
+def _confirm(
+    plan: precision.Plan, graph: Any, dataset: Dataset, network: trained.Trained, calibration: NDArray[np.float32], config: Config
+) -> dict[str, Any] | None:
+    """Score the answer on the test images, which the search did not see; None when there is no such part or no answer."""
+    if not plan.rules or "test" not in dataset.splits:
+        return None
+    score = _scorer(graph, dataset.test, network, config.images, calibration, config.workers)
+    baseline, answer = score(None), score(plan)
+    return {"baseline": baseline.accuracy, "accuracy": answer.accuracy} | precision.compare(baseline, answer)
+
+
+def _pixels(split: Split, network: trained.Trained, limit: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return up to ``limit`` (0: all) evenly spread images as the network reads them, and their labels."""
+    count = min(limit or len(split), len(split))
+    rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    parts = [data.normalise(x, network.preprocess) for x, _, _ in data.batches(split, network.preprocess, 256, order=rows, workers=workers)]
+    return np.concatenate(parts), split.labels[rows]
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text."""
+    parts = [result["table"], result["text"]]
+    confirmed = result["confirmed"]
+    if confirmed:
+        parts.append(
+            f"On the {confirmed['n']:,} test images, which the search did not see: {percent(confirmed['accuracy'])} "
+            f"against {percent(confirmed['baseline'])} in float32, a drop of {confirmed['drop']:.2f} points "
+            f"(95 %: {confirmed['drop_low']:.2f} to {confirmed['drop_high']:.2f})."
+        )
+    kept, before = result["weight_bytes"], result["float32_weight_bytes"]
+    parts.append(f"Weights: {kept:,} bytes instead of {before:,} ({before / kept:.1f} times smaller).")
+    return "\n\n".join(parts)
