@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from convsmith.data.preprocess import Preprocess, normalise, resize
 from convsmith.graph.network import Graph, Node, Value
 

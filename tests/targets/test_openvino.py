@@ -6,10 +6,11 @@ import builtins
 
 import numpy as np
 import pytest
+from target_nets import images, logits, small_graph
+
 from convsmith import targets
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import DataError, UnsupportedError
-from target_nets import images, logits, small_graph
 
 LABELS = ("cat", "Größe\n2", "猫", '<"&>')
 

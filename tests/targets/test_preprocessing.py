@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from convsmith.data.preprocess import Preprocess, normalise, resize
-from convsmith.targets.preprocessing import sketch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+
+from convsmith.data.preprocess import Preprocess, normalise, resize
+from convsmith.targets.preprocessing import sketch
 
 SHAPES = ((1, 1), (7, 5), (28, 28), (32, 48), (96, 64))
 

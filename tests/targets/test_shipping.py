@@ -7,10 +7,11 @@ import json
 import numpy as np
 import onnx
 import pytest
+from target_nets import images, logits, small_graph
+
 from convsmith import targets
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import DataError, ParityError, ResourceError, UsageError
-from target_nets import images, logits, small_graph
 
 LABELS = ("cat", "Größe\n2", "猫", "🦊 fox")
 

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from target_nets import small_graph
+
 from convsmith import targets
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import UsageError
-from target_nets import small_graph
 
 
 class Machine:

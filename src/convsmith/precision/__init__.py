@@ -1,1 +1,66 @@
+"""Which tensor of which layer speaks which number format: plans, their emulation, and the search for the fewest bits."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convsmith.precision.assignment import EMULATED, Assignment, resolve, table, tensors
+from convsmith.precision.calibration import Range, Ranges, calibrate, integer_bits
+from convsmith.precision.curves import plan_of, points_table, series, sweep
+from convsmith.precision.picture import plot
+from convsmith.precision.plan import Moment, Plan, RangeRule, Role, Rule, ScaleRule
+from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
+from convsmith.precision.search import explain, find_plan, holds
+from convsmith.precision.storage import weight_bytes
+from convsmith.precision.uniform import FAMILIES, TENSORS, Candidate, candidate, candidates, roles, uniform
+
+if TYPE_CHECKING:
+    from convsmith.precision.emulation import Emulated, emulate
+
+NEED_TORCH = {"Emulated": "convsmith.precision.emulation", "emulate": "convsmith.precision.emulation"}
+
+__all__ = [
+    "EMULATED",
+    "FAMILIES",
+    "TENSORS",
+    "Assignment",
+    "Candidate",
+    "Emulated",
+    "Moment",
+    "Plan",
+    "Point",
+    "Range",
+    "RangeRule",
+    "Ranges",
+    "Role",
+    "Rule",
+    "ScaleRule",
+    "Score",
+    "Scorer",
+    "calibrate",
+    "candidate",
+    "candidates",
+    "compare",
+    "emulate",
+    "explain",
+    "find_plan",
+    "holds",
+    "integer_bits",
+    "plan_of",
+    "plot",
+    "points_table",
+    "resolve",
+    "roles",
+    "scorer",
+    "series",
+    "sweep",
+    "table",
+    "tensors",
+    "uniform",
+    "weight_bytes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in NEED_TORCH:
+        return getattr(importlib.import_module(NEED_TORCH[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,166 @@
+"""A network that computes under a plan: weights rounded once, stored activations rounded as they are produced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convsmith import formats
+from convsmith.errors import UsageError
+from convsmith.graph.network import Graph, Node
+from convsmith.interop import pytorch
+from convsmith.precision.assignment import Assignment, resolve
+from convsmith.precision.calibration import Ranges, calibrate
+from convsmith.precision.plan import Plan, Rule
+from convsmith.redesign import fold_batch_norm
+
+Round = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""Rounds an array; the second argument is the stream of random bits."""
+
+WIDE: Final = formats.Format.integer(25)
+"""Every integer that float32 holds: rounding to a multiple of the step before a range that has a zero point is applied."""
+
+
+class Emulated(nn.Module):
+    """A network under a plan, for inference. ``assignments`` says what each tensor became; sums inside a layer stay float32.
+
+    Random bits of stochastic rounding are keyed by (seed, tensor, call, index), so a fresh module repeats itself.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, ranges: Ranges | None, seed: int = 0) -> None:
+        super().__init__()
+        self.plan = plan
+        self.assignments = resolve(plan, graph)
+        self._seed = seed
+        self._calls = 0
+        self._rounders: dict[str, tuple[int, Round]] = {}
+        for index, assigned in enumerate(self.assignments):
+            if assigned.role == "activation" and assigned.rule is not None and assigned.rule.format is not None:
+                self._rounders[assigned.tensor] = index, _activation_round(assigned, assigned.rule, ranges, seed)
+        self._inputs = tuple(value.name for value in graph.inputs)
+        self.network = pytorch.write(round_weights(graph, self.assignments, seed)).eval()
+        self.network.on_output = self._on_output
+
+    def forward(self, *inputs: Tensor) -> Any:
+        with torch.no_grad():
+            rounded = [self._rounded(name, x) for name, x in zip(self._inputs, inputs, strict=True)]
+            result = self.network(*rounded)
+        self._calls += 1
+        return result
+
+    def train(self, mode: bool = True) -> Emulated:
+        """Refuse training mode, which this version does not emulate."""
+        if mode:
+            raise UsageError("an emulated network is for inference: call eval(); training under a plan is not emulated yet")
+        return super().train(mode)
+
+    def _on_output(self, node: Node, output: Tensor) -> Tensor:
+        return self._rounded(node.outputs[0], output)
+
+    def _rounded(self, name: str, x: Tensor) -> Tensor:
+        if name not in self._rounders:
+            return x
+        index, rounder = self._rounders[name]
+        return torch.from_numpy(rounder(x.detach().contiguous().numpy(), self._calls * len(self.assignments) + index))
+
+
+def emulate(
+    source: Graph | nn.Module,
+    plan: Plan,
+    calibration: Ranges | NDArray[np.float32] | Tensor | None = None,
+    *,
+    example_shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> Emulated:
+    """Return a module that computes as the network would with the plan's formats; batch norm is folded first.
+
+    ``calibration``: float32 images ``(n, c, h, w)`` or the ``Ranges`` of them; needed only where a rule scales activations.
+    ``example_shape``: ``(1, c, h, w)``, to read a torch module when no images tell it.
+
+    Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration.
+    """
+    graph = source if isinstance(source, Graph) else _read(source, calibration, example_shape)
+    graph = fold_batch_norm(graph)
+    if calibration is not None and not isinstance(calibration, Ranges):
+        calibration = calibrate(graph, calibration)
+    return Emulated(graph, plan, calibration, seed)
+
+
+def round_weights(graph: Graph, assignments: tuple[Assignment, ...], seed: int = 0) -> Graph:
+    """Return the graph with its weights and biases rounded as the assignments say."""
+    weights: dict[str, NDArray[Any]] = dict(graph.weights)
+    decided: dict[str, Assignment] = {}
+    for index, assigned in enumerate(assignments):
+        rule = assigned.rule
+        if assigned.role == "activation":
+            continue
+        first = decided.setdefault(assigned.tensor, assigned)
+        if first.rule != rule:
+            raise UsageError(f"layers {first.layer!r} and {assigned.layer!r} share a weight but the plan gives them two formats")
+        if first is assigned and rule is not None and rule.format is not None:
+            weights[assigned.tensor] = _round_weight(graph.weights[assigned.tensor], rule, assigned.axis, seed, index)
+    return Graph(graph.name, graph.inputs, graph.outputs, graph.nodes, weights)
+
+
+def _round_weight(w: NDArray[Any], rule: Rule, axis: int | None, seed: int, stream: int) -> NDArray[np.float32]:
+    assert rule.format is not None
+    scale, along = None, None
+    if rule.scale != "none":
+        along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
+        others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
+        size = np.abs(w)
+        largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
+        scale = _step(largest, formats.max_value(rule.format))
+    return formats.round_array(w, rule.format, rule.rounding, rule.overflow, seed=seed, stream=stream, scale=scale, axis=along)
+
+
+def _activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, seed: int) -> Round:
+    fmt = rule.format
+    assert fmt is not None
+    if rule.scale == "none":
+        return lambda x, stream: formats.round_array(x, fmt, rule.rounding, rule.overflow, seed=seed, stream=stream)
+    if ranges is None:
+        raise UsageError(f"layer {assigned.layer!r}: {fmt} activations need ranges; give calibration images")
+    if rule.overflow != "saturate":
+        raise UsageError(f"layer {assigned.layer!r}: scaled activations saturate; {rule.overflow!r} needs a format without a scale")
+    found = ranges[assigned.tensor]
+    low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
+    step, least, most = affine_range(low, high, fmt)
+
+    def quantise(x: NDArray[np.float32], stream: int) -> NDArray[np.float32]:
+        y = formats.round_array(x, WIDE, rule.rounding, seed=seed, stream=stream, scale=step)
+        return np.clip(y, np.float32(least) * step, np.float32(most) * step, out=y)
+
+    return quantise
+
+
+def affine_range(low: float, high: float, fmt: formats.Format) -> tuple[np.float32, int, int]:
+    """Return the step of an integer format over a range that includes zero, and the least and largest multiple of it.
+
+    A format that is not symmetric has a zero point: the multiples are ``-zero_point`` to ``2^bits - 1 - zero_point``. Zero is exact.
+    """
+    if fmt.symmetric:
+        most = round(formats.max_value(fmt))
+        return np.float32(_step(max(-low, high), most)), -most, most
+    steps = (1 << fmt.bits) - 1
+    step = np.float32(_step(high - low, steps))
+    zero_point = min(steps, max(0, round(-low / float(step))))
+    return step, -zero_point, steps - zero_point
+
+
+def _step(largest: Any, count: float) -> NDArray[np.float32]:
+    """The step such that ``count`` of them reach ``largest``; 1 where that is zero or too small for float32."""
+    step = np.asarray(np.asarray(largest, np.float64) / count, np.float32)
+    return np.where(step >= np.finfo(np.float32).tiny, step, np.float32(1)).astype(np.float32)
+
+
+def _read(module: nn.Module, calibration: Any, example_shape: tuple[int, ...] | None) -> Graph:
+    shape = example_shape or getattr(calibration, "shape", None)
+    if shape is None:
+        raise UsageError("emulating a torch module needs its input's shape: give calibration images or example_shape=(1, c, h, w)")
+    return pytorch.read(module, example_shape=(1, *map(int, shape[1:])))

@@ -1,0 +1,50 @@
+"""The curves of accuracy against bits as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from convsmith.errors import UsageError
+from convsmith.precision.curves import series
+from convsmith.precision.scoring import Point
+
+STYLES: Final = {"weight": "--", "activation": ":", "both": "-"}
+
+
+def plot(points: Sequence[Point], path: Path | str, *, max_drop: float | None = None) -> Path:
+    """Draw accuracy against bits, one panel a family, a line each for weights, activations and both, with 95 % bars; write PNG or SVG.
+
+    Needs no display.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not points:
+        raise UsageError("no points to plot; sweep first")
+    curves = series(points)
+    families = list(dict.fromkeys(curve["family"] for curve in curves))
+    figure = Figure(figsize=(3.2 * len(families) + 0.6, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+    baseline = 100 * points[0].accuracy + points[0].drop
+    for panel, family in zip(panels, families, strict=True):
+        panel.axhline(baseline, color="0.5", linewidth=0.8, label="float32")
+        if max_drop is not None:
+            panel.axhline(baseline - max_drop, color="0.5", linewidth=0.8, linestyle="--", label=f"{max_drop:g} points below")
+        for curve in (c for c in curves if c["family"] == family):
+            y = [100 * value for value in curve["accuracy"]]
+            bars = (
+                [max(0.0, high - drop) for high, drop in zip(curve["high"], curve["drop"], strict=True)],
+                [max(0.0, drop - low) for low, drop in zip(curve["low"], curve["drop"], strict=True)],
+            )
+            panel.errorbar(
+                curve["bits"], y, yerr=bars, linestyle=STYLES[curve["tensors"]], marker="o", markersize=3, capsize=2, label=curve["tensors"]
+            )
+        panel.set_title(family)
+        panel.set_xlabel("bits of one value")
+    panels[0].set_ylabel("accuracy, %")
+    panels[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    return Path(path)
