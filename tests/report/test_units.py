@@ -40,6 +40,8 @@ from convsmith.report import units
         (units.ratio(12.4), "12×"),
         (units.count(1797), "1,797"),
         (units.shape([32, 14, 14]), "32 × 14 × 14"),
+        (units.tiny(3.14e-7), "3.1 × 10⁻⁷"),
+        (units.tiny(0.0), "0"),
         (units.moment("2026-03-12T14:02:11.123+00:00"), "12 March 2026, 14:02 UTC"),
         (units.moment("some day"), "some day"),
     ],

@@ -52,6 +52,17 @@ def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     return f"{digits3(value)}{SPACE}{steps[-1][1]}".rstrip(SPACE)
 
 
+def tiny(value: float | None) -> str:
+    """Return a very small number as 3.1 × 10⁻⁷."""
+    if value is None or _missing(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    factor, _, exponent = f"{value:.1e}".partition("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{factor} × 10{power}"
+
+
 def size(n_bytes: float | None) -> str:
     """Return bytes in powers of 1000: 84.2 kB."""
     if n_bytes is None or _missing(n_bytes):

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from convsmith.report.charts.svg import GLYPH_PX, element, text
 
 WIDTH, HEIGHT = 440.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 34.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 34.0, 44.0
 SERIES = 5  # colours, dashes and point shapes before they repeat
 
 

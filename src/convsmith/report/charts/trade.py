@@ -63,7 +63,7 @@ def _level_lines(levels: Sequence[tuple[str, float]], x: Scale, y: Scale) -> lis
     parts = []
     for index, (name, value) in enumerate(levels):
         parts.append(element("line", x1=x.start, x2=x.end, y1=y(value), y2=y(value), class_="level"))
-        parts.append(text(x.end - 2, y(value) + (-5 if index == 0 else 13), name, anchor="end", class_="level-name"))
+        parts.append(text(x.end - 2, y(value) + (-8 if index == 0 else 14), name, anchor="end", class_="level-name"))
     return parts
 
 

@@ -17,14 +17,14 @@ TENSORS = {"both": "Weights and activations", "weight": "Weights alone", "activa
 
 @dataclass(frozen=True)
 class Bits:
-    """precision.json as the page needs it. ``baseline`` is the share right in float32; drops and ``max_drop`` are in points."""
+    """precision.json, which is ``stored``. ``baseline`` is the share right in float32; drops and ``max_drop`` are in points."""
 
     baseline: float
     max_drop: float
     n: int
     points: tuple[Mapping[str, Any], ...]
     chosen: Mapping[str, Any] | None
-    weight_bytes: int | None
+    stored: Mapping[str, Any]
 
     @property
     def limit(self) -> float:
@@ -41,11 +41,8 @@ def read(source: Source) -> Bits | None:
     if stored is None or not stored.get("points"):
         return None
     points = tuple(stored["points"])
-    first = points[0]
-    plan = stored.get("plan") or {}
-    chosen = next((point for point in points if plan.get("rules") and point["plan"] == plan), None)
-    baseline = float(first["accuracy"]) + float(first["drop"]) / 100
-    return Bits(baseline, float(stored["max_drop"]), int(first["n"]), points, chosen, stored.get("weight_bytes"))
+    chosen = next((point for point in points if point["format"] == stored["chosen"]), None)
+    return Bits(float(stored["baseline"]), float(stored["max_drop"]), int(stored["n"]), points, chosen, stored)
 
 
 def build(source: Source) -> dict[str, Any] | None:
@@ -60,9 +57,21 @@ def build(source: Source) -> dict[str, Any] | None:
         "max_drop": f"{bits.max_drop:g}",
         "n": units.count(bits.n),
         "chosen": bits.chosen and {"name": bits.chosen["format"], "bits": bits.chosen["bits"], "tensors": TENSORS[bits.chosen["tensors"]]},
-        "weights": bits.weight_bytes and units.size(bits.weight_bytes),
+        "images": {"val": "validation", "test": "test"}.get(str(bits.stored.get("part")), ""),
+        "weights": [units.size(bits.stored.get(key)) for key in ("weight_bytes", "float32_weight_bytes")],
+        "confirmed": _confirmed(bits),
         "rows": [_row(bits, point) for point in sorted(bits.points, key=lambda point: (point["bits"], point["drop"]))],
     }
+
+
+def _confirmed(bits: Bits) -> dict[str, str] | None:
+    found = bits.stored.get("confirmed")
+    if not found:
+        return None
+    n = int(found["n"])
+    change, worst, best = (units.points(-found[key] / 100) for key in ("drop", "drop_high", "drop_low"))
+    before, after = units.percent(found["baseline"], n), units.percent(found["accuracy"], n)
+    return {"n": units.count(n), "before": before, "after": after, "change": change, "worst": worst, "best": best}
 
 
 def _row(bits: Bits, point: Mapping[str, Any]) -> dict[str, Any]:

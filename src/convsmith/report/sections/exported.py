@@ -25,7 +25,7 @@ def build(source: Source) -> dict[str, Any] | None:
             "wrong": wrong and units.count(wrong),
             "ties": ties and f"{units.count(ties)} {'is a tie' if ties == 1 else 'are ties'}",
             "tie": f"{parity['tie']:g}",
-            "largest": f"{parity['largest_score_difference']:.1e}",
+            "largest": units.tiny(parity["largest_score_difference"]),
         }
     return {
         "files": [str(name) for name in export["files"]],

@@ -74,11 +74,11 @@ def _bits(source: Source) -> dict[str, str] | None:
         return None
     if found.chosen is None:
         return {"name": "Bits", "value": "32", "note": f"nothing smaller stays within {found.max_drop:g} points"}
-    return {"name": "Bits", "value": f"{found.chosen['bits']:g}", "note": f"{found.chosen['format']}, emulated: {_lost(found.chosen)}"}
+    return {"name": "Bits", "value": f"{found.chosen['bits']:g}", "note": f"{found.chosen['format']}, emulated"}
 
 
-def _lost(chosen: Mapping[str, Any]) -> str:
-    drop = float(chosen["drop"])
+def _lost(measured: Mapping[str, Any]) -> str:
+    drop = float(measured["drop"])
     if abs(drop) < 0.005:
         return "no accuracy lost"
     return f"{abs(drop):.2f} points {'lost' if drop > 0 else 'gained'}"
@@ -93,13 +93,20 @@ def _verdict(source: Source) -> dict[str, str] | None:
     if found.chosen is None:
         words = f"No format that was tried stays within the limit of {limit}; the network keeps its 32-bit floats."
         return {"mark": "no", "words": words, "caution": ""}
-    chosen, within = found.chosen, found.holds(found.chosen)
-    words = f"{'Within' if within else 'Beyond'} your limit of {limit}: {chosen['bits']:g} bits ({chosen['format']}), {_lost(chosen)}."
-    return {"mark": "yes" if within else "no", "words": words, "caution": _caution(chosen, found.max_drop)}
+    measured = found.stored.get("confirmed") or found.chosen
+    within = found.holds(measured)
+    chosen = f"{found.chosen['bits']:g} bits ({found.chosen['format']})"
+    where = f"{units.count(measured['n'])} {_images(found)}"
+    words = f"{'Within' if within else 'Beyond'} your limit of {limit}: {chosen}, {_lost(measured)} on {where}."
+    return {"mark": "yes" if within else "no", "words": words, "caution": _caution(measured, found.max_drop)}
 
 
-def _caution(chosen: Mapping[str, Any], max_drop: float) -> str:
-    high = float(chosen["drop_high"])
+def _images(found: bits.Bits) -> str:
+    return "test images that the search did not see" if found.stored.get("confirmed") else "images"
+
+
+def _caution(measured: Mapping[str, Any], max_drop: float) -> str:
+    high = float(measured["drop_high"])
     if high <= max_drop:
         return ""
-    return f"On other images the drop may reach {high:.1f} points (95{units.SPACE}% interval from {units.count(chosen['n'])} images)."
+    return f"On other images the drop may reach {high:.1f} points (95{units.SPACE}% interval)."
