@@ -12,7 +12,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from convsmith import __version__
-from convsmith.errors import ConvsmithError, UsageError
+from convsmith.errors import ConvsmithError, UsageError, near
 from convsmith.jobs.verbs import VERBS
 
 HELP = """\
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(words: list[str]) -> int:
     try:
+        _know(words)
         found = make_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return found if isinstance(found, int) else 0
@@ -59,6 +60,13 @@ def _guarded(words: list[str]) -> int:
         return 0
     except Exception as error:
         return _tell(words, error)
+
+
+def _know(words: list[str]) -> None:
+    """Refuse an unknown verb here: cyclopts would import every verb to name them."""
+    if words and not words[0].startswith("-") and words[0] not in VERBS and words[0] != "runs":
+        allowed = [*VERBS, "runs"]
+        raise UsageError(f"there is no verb {words[0]!r}; there are {', '.join(allowed)}.{near(words[0], allowed)}")
 
 
 def _tell(words: list[str], error: BaseException) -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from convsmith import runs
 from convsmith.errors import ConvsmithError, ResourceError
-from convsmith.jobs import verbs
+from convsmith.jobs import sources, verbs
 from convsmith.jobs.configuration import given, validate
 
 
@@ -63,6 +63,7 @@ def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tup
     """Return the record of a job, and whether the job's end is the run's end."""
     if job.writes == "new run":
         data = str(getattr(settings, "data", ""))
+        sources.require(data)
         return runs.create(out, job.name, given(settings), data=Path(data).name or data), True
     run = getattr(settings, "run", None)
     if job.writes == "nothing" or run is None or str(run).endswith(".onnx"):

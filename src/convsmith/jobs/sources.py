@@ -15,6 +15,15 @@ from convsmith.errors import DataError
 from convsmith.jobs.settings import Images
 
 
+_KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR files, or 'digits'"
+
+
+def require(place: str) -> None:
+    """Raise `DataError` when there is no such source, before a run folder is made for it."""
+    if place != "digits" and not Path(place).expanduser().exists():
+        raise DataError(f"there is no folder or file {place!r}; give labelled images: {_KINDS}")
+
+
 def open_images(images: Images, listener: runs.Listener) -> Dataset:
     """Open the images of a job and tell how far it is."""
     return data.open(
