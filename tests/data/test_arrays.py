@@ -36,7 +36,7 @@ def write_idx(folder: Path, train: int = 40, test: int = 20, suffix: str = "", i
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_returns_the_arrays_and_keeps_the_test_part(tmp_path: Path, suffix) -> None:
     arrays = write_idx(tmp_path / "toy", suffix=suffix)
-    dataset = data.open(tmp_path / "toy", val=0.25)
+    dataset = data.open(tmp_path / "toy", val=0.3)
     assert (dataset.classes, dataset.channels) == (("0", "1", "2", "3"), 1)
     assert {part: len(split) for part, split in dataset.splits.items()} == {"train": 28, "val": 12, "test": 20}
     np.testing.assert_array_equal(data.pixels(dataset.test, data.Preprocess(6, 5, 1, mean=(0.5,), std=(0.5,)))[..., 0], arrays["t10k"])
@@ -212,6 +212,7 @@ def test_npz_layouts_and_ranges(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first(x.astype(np.int64)), x[0])
     np.testing.assert_array_equal(first(x.astype(np.float64)), x[0])
     alpha = np.concatenate([x, np.zeros_like(x[..., :1])], axis=3)
+    alpha[1:, ..., 3] = 255
     assert (first(alpha) == 255).all()
     alpha[..., 3] = 255
     np.testing.assert_array_equal(first(alpha), x[0])
@@ -220,7 +221,7 @@ def test_npz_layouts_and_ranges(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"a": np.zeros(3)}, "has the arrays a; expected x_train, y_train (and x_test, y_test), or images, labels"),
+        ({"a": np.zeros(3)}, "has the arrays a; expected are x_train, y_train (and x_test, y_test), or images, labels"),
         ({"images": np.zeros((4, 5, 5, 2), np.uint8), "labels": np.arange(4)}, "has shape (4, 5, 5, 2); expected is (n, h, w)"),
         ({"images": np.full((4, 5, 5), -1.0), "labels": np.arange(4)}, "holds float64 from -1 to -1; expected is uint8"),
         ({"images": np.full((4, 5, 5), np.nan), "labels": np.arange(4)}, "holds float64 from nan to nan"),

@@ -82,6 +82,11 @@ def test_one_image_under_two_labels_leaves() -> None:
     assert division.problems[0].reason == "the same image stands under 2 labels (class0, class1)"
 
 
+def test_every_image_under_two_labels() -> None:
+    with pytest.raises(DataError, match=r"toy: every image stands under two or more labels \('block0\[0\]' first\); correct the labels"):
+        divide(source_of([0, 1] * 5, [3] * 10), 0.2, 0.2, 0)
+
+
 def test_a_training_copy_of_a_given_test_image_leaves() -> None:
     given = [0] * 8 + [2] * 4
     source = source_of([0, 1] * 6, [0, 1, 2, 3, 4, 5, 6, 7, 0, 9, 10, 11], given)

@@ -78,7 +78,7 @@ def as_pixels(name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if images.ndim == 3:
         images = images[..., None]
-    elif images.ndim == 4 and images.shape[3] not in (1, 3, 4) and images.shape[1] in (1, 3, 4):
+    elif images.ndim == 4 and _channels_first(images.shape):
         images = images.transpose(0, 2, 3, 1)
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape:
         raise DataError(f"{name} has shape {images.shape}; expected is (n, h, w), (n, h, w, c) or (n, c, h, w) with 1, 3 or 4 channels")
@@ -88,6 +88,12 @@ def as_pixels(name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
         alpha = images[..., 3:].astype(np.uint16)
         images = ((images[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.ascontiguousarray(images)
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Tell (n, c, h, w): grey or RGB in axis 1 and not in axis 3; alpha counts only where neither has those."""
+    usual = (shape[1] in (1, 3), shape[3] in (1, 3))
+    return usual == (True, False) or (usual == (False, False) and shape[1] == 4 != shape[3])
 
 
 def _eight_bit(name: str, images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -46,7 +46,7 @@ def divide(source: Source, val: float, test: float, seed: int) -> Division:
         wanted, notes = _missing_parts(source, val, test)
     wanted = {target: fraction for target, fraction in wanted.items() if fraction > 0}
     if not (part != LEFT_OUT).any():
-        raise DataError(f"{source.origin} has no usable image")
+        raise DataError(f"{source.origin}: every image stands under two or more labels ({problems[0].name!r} first); correct the labels")
     _check_classes(source, part)
     _carve(source, part, wanted, seed)
     problems += _absent(source, part)
