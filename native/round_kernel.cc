@@ -15,8 +15,6 @@ namespace {
 constexpr int kVectors = int(kBlock) / kLanes;
 constexpr int kGroups = 16 / kLanes;
 constexpr uint32_t kSignBit = 0x80000000u, kInfinity = 0x7f800000u, kNaN = 0x7fc00000u;
-constexpr float kNoFraction = 0x1p23f;
-
 inline uint32_t code(float v) {
     uint32_t c;
     memcpy(&c, &v, sizeof c);
@@ -31,8 +29,6 @@ inline float power(int exponent) {
     return v;
 }
 
-inline int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
-
 // The constants of a call, spread over lanes once.
 struct Spread {
     int cut;  // fraction bits to cut off
@@ -40,10 +36,10 @@ struct Spread {
     U keep, keep_of_cut;
     int draw_shift;
     U normal, highest, above, below, plus_infinity, minus_infinity;
-    F up1, up2, down1, down2, tiny;
+    F step, whole, per_step, per_step_24, per_step_rest;
     F low, high;
-    F period, per_period, low_steps, high_steps;
     bool wraps;
+    F period, per_period, low_steps, high_steps;
 
     explicit Spread(const Rounding& r) {
         cut = 23 - r.significand_bits;
@@ -62,12 +58,13 @@ struct Spread {
         below = all(code(r.below) & ~kSignBit);
         plus_infinity = all(code(r.plus_infinity) & ~kSignBit);
         minus_infinity = all(code(r.minus_infinity) & ~kSignBit);
-        const int first = clamp(r.step_exponent, -100, 100), second = r.step_exponent - first;
-        up1 = all(power(-first));
-        up2 = all(power(-second));
-        down1 = all(power(first));
-        down2 = all(power(second));
-        tiny = all(0x1p-60f);
+        whole = all(power(23 + r.step_exponent));
+        const int first = r.step_exponent < -100 ? -100 : r.step_exponent;  // 2^149 is beyond float32: two factors
+        per_step = all(power(-first));
+        per_step_24 = all(power(24 - first));
+        per_step_rest = all(power(first - r.step_exponent));
+        const float one_step = power(first) * power(r.step_exponent - first);
+        step = all(one_step);
         low = all(r.lowest);
         high = all(r.highest);
         wraps = r.wrap_bits != 0;
@@ -94,73 +91,63 @@ inline U cut_bits(U size, U sign, U word, const Spread& k) {
     return sum & ~k.rest;
 }
 
-inline F smaller(F a, F b) { return a < b ? a : b; }
-
-// Rounds magnitudes, counted in steps, to whole numbers; NaN stays.
-template <Mode M>
-inline F to_whole(F steps, U sign, U word, const Spread& k) {
-    F rounded;
-    if constexpr (M == Mode::nearest_even) {
-        rounded = (steps + all(kNoFraction)) - all(kNoFraction);
-    } else {
-        const I truncated = __builtin_convertvector(smaller(steps, all(kNoFraction)), I);
-        const F whole = __builtin_convertvector(truncated, F);
-        const F rest = steps - whole;
-        I away = {};
-        if constexpr (M == Mode::nearest_away) away = rest >= all(0.5f);
-        if constexpr (M == Mode::up) away = (rest > F{}) & ~((I)sign >> 31);
-        if constexpr (M == Mode::down) away = (rest > F{}) & ((I)sign >> 31);
-        if constexpr (M == Mode::to_odd) away = (rest > F{}) & ((truncated & 1) - 1);
-        if constexpr (M == Mode::stochastic) {
-            const F drawn = __builtin_convertvector((I)((word & k.keep) >> 8), F);
-            away = rest >= all(1.0f) - drawn * all(0x1p-24f);
-        }
-        rounded = whole + (away ? all(1.0f) : F{});
-    }
-    return steps < all(kNoFraction) ? rounded : steps;
-}
-
-// Magnitudes in steps. What underflows on the way is still not zero to the directed modes.
-inline F in_steps(F size, const Spread& k) {
-    const F steps = size * k.up1;
-    return size == F{} ? F{} : steps < k.tiny ? k.tiny : steps;
+// Rounds magnitudes below 2^23 steps to whole steps. From 2^23 to 2^24 steps the gap between float32 values is one
+// step, so adding 2^23 steps and taking them away again is rounding to nearest even, exactly; the other modes correct
+// its result.
+template <bool Float, Mode M>
+inline F to_steps(F size, U sign, U word, const Spread& k) {
+    const F nearest = (size + k.whole) - k.whole;
+    if constexpr (M == Mode::nearest_even) return nearest;
+    const F floor = nearest > size ? nearest - k.step : nearest;
+    if constexpr (M == Mode::toward_zero) return floor;
+    const F next = floor + k.step;
+    const U negative = (U)((I)sign >> 31);
+    const F cut_off = size - floor;
+    if constexpr (M == Mode::nearest_away) return cut_off + cut_off >= k.step ? next : floor;
+    if constexpr (M == Mode::up) return (size > floor) & ~(I)negative ? next : floor;
+    if constexpr (M == Mode::down) return (size > floor) & (I)negative ? next : floor;
+    if constexpr (M == Mode::to_odd) return (size > floor) & ((I)(bits(floor + k.whole) & 1) - 1) ? next : floor;
+    // rest + drawn * 2^-24 >= 1, exactly: times 2^24, both sides below are float32 values, and what underflows is less
+    // than 1.
+    F rest = cut_off * k.per_step_24;
+    if constexpr (Float) rest *= k.per_step_rest;
+    const U drawn = (word & k.keep) >> 8;
+    return rest >= __builtin_convertvector((I)(all(1u << 24) - drawn), F) ? next : floor;
 }
 
 template <Mode M>
 inline U round_any_float(U size, U sign, U word, const Spread& k) {
     const I negative = (I)sign >> 31;
-    const F scaled = value(size) * k.up2;
-    const U small = bits(to_whole<M>(in_steps(scaled, k), sign, word, k) * k.down1 * k.down2);
+    const U small = bits(to_steps<true, M>(value(size), sign, word, k));
     U result = (I)size < (I)k.normal ? small : cut_bits<M>(size, sign, word, k);
     result = (I)result > (I)k.highest ? (negative ? k.below : k.above) : result;
     result = size == all(kInfinity) ? (negative ? k.minus_infinity : k.plus_infinity) : result;
     return (I)size > (I)all(kInfinity) ? all(kNaN) : result;
 }
 
-inline F wrapped(F size, F whole, U sign, const Spread& k) {
-    // A float of 2^60 steps or more is a multiple of every period; an infinity must stay one, to become NaN.
-    const F bounded = (I)bits(size) < (I)all(kInfinity) ? smaller(whole, all(0x1p60f)) : whole;
-    const F periods = bounded * k.per_period;
-    const F count = __builtin_convertvector(__builtin_convertvector(smaller(periods, all(kNoFraction)), I), F);
-    const F offset = (periods < all(kNoFraction) ? periods - count : periods - periods) * k.period;
+// Reduces a rounded magnitude modulo the range. A float of 2^60 steps or more is a multiple of every period; an
+// infinity becomes NaN.
+inline F wrapped(F size, F rounded, U sign, const Spread& k) {
+    const F cap = all(0x1p60f), no_fraction = all(0x1p23f);
+    const F scaled = rounded * k.per_step;
+    const F steps = ((I)bits(size) < (I)all(kInfinity)) & (scaled > cap) ? cap : scaled;
+    const F periods = steps * k.per_period;
+    const F count = __builtin_convertvector(__builtin_convertvector(smaller(no_fraction, periods), I), F);
+    const F offset = (periods < no_fraction ? periods - count : periods - periods) * k.period;
     F result = value(bits(offset) ^ sign);
     result = result < k.low_steps ? result + k.period : result;
-    return result >= k.high_steps ? result - k.period : result;
+    result = result >= k.high_steps ? result - k.period : result;
+    return result * k.step;
 }
 
+// Rounding is monotone and the limits are in the set, so saturation may come first.
 template <Mode M>
 inline F round_fixed(F x, U word, const Spread& k) {
+    if (!k.wraps) x = larger(k.low, smaller(k.high, x));
     const U sign = bits(x) & kSignBit;
     const F size = value(bits(x) ^ sign);
-    const F whole = to_whole<M>(in_steps(size, k), sign, word, k);
-    F result;
-    if (k.wraps) {
-        result = wrapped(size, whole, sign, k) * k.down1;
-    } else {
-        result = value(bits(whole * k.down1) ^ sign);
-        result = result < k.low ? k.low : result;
-        result = result > k.high ? k.high : result;
-    }
+    const F rounded = size < k.whole ? to_steps<false, M>(size, sign, word, k) : size;
+    F result = k.wraps ? wrapped(size, rounded, sign, k) : value(bits(rounded) ^ sign);
     result += F{};  // no negative zero
     return result == result ? result : value(sign | kNaN);
 }

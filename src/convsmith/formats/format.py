@@ -15,6 +15,9 @@ CARRIER_MIN_EXPONENT: Final = -126
 CARRIER_MAX_EXPONENT: Final = 127
 CARRIER_SIGNIFICAND_BITS: Final = 24
 
+#: Steps of fixed point, and the smallest normal number of a float, may not be beyond two to this power: 2^23 steps are then in float32.
+MAX_SCALE_BITS: Final = 100
+
 #: Element formats of OCP MX 1.0 that have neither infinities nor NaN; their usual short names mean these.
 FINITE_BY_STANDARD: Final = frozenset({(3, 2), (2, 3), (2, 1)})
 
@@ -124,6 +127,8 @@ def _check_float(fmt: Format) -> None:
         raise UsageError(f"{name}: signed, symmetric, integer_bits and fraction_bits belong to fixed point and integers, not to floats.")
     if largest_code(fmt) < (1 if fmt.subnormals else 1 << m):
         raise UsageError(f"{name} with specials {fmt.specials!r} has no finite value but zero; give it more bits or specials='finite'.")
+    if fmt.bias < -MAX_SCALE_BITS + 1:
+        raise UsageError(f"{name}: the bias must be at least {1 - MAX_SCALE_BITS}, since float32 carries the values; got {fmt.bias}.")
     if 1 - fmt.bias < CARRIER_MIN_EXPONENT or (largest_code(fmt) >> m) - fmt.bias > CARRIER_MAX_EXPONENT:
         raise UsageError(
             f"{name} with bias {fmt.bias} and specials {fmt.specials!r} does not fit into float32: its normal numbers span "
@@ -150,5 +155,8 @@ def _check_fixed(fmt: Format) -> None:
     if not low <= fmt.bits <= high:
         sign = "signed" if fmt.signed else "unsigned"
         raise UsageError(f"{name}: a {sign} format must have {low} to {high} bits, since float32 carries the values; got {fmt.bits}.")
-    if not -100 <= fmt.fraction_bits <= 100:
-        raise UsageError(f"{name}: fraction bits must be -100 to 100, since float32 carries the values; got {fmt.fraction_bits}.")
+    if not -MAX_SCALE_BITS <= fmt.fraction_bits <= MAX_SCALE_BITS:
+        raise UsageError(
+            f"{name}: fraction bits must be -{MAX_SCALE_BITS} to {MAX_SCALE_BITS}, since float32 carries the values; "
+            f"got {fmt.fraction_bits}."
+        )
