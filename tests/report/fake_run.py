@@ -66,7 +66,7 @@ def epochs(count: int = 24) -> list[dict[str, Any]]:
                 "step": 9 * epoch,
                 "loss": 0.05 + 2.1 * fall + 0.02 * rng.random(),
                 "accuracy": 0.995 - 0.85 * fall,
-                "rate": 0.2 * math.sin(math.pi * min(1, (epoch + 1) / (count + 1))) ** 2,
+                "lr": 0.2 * math.sin(math.pi * min(1, (epoch + 1) / (count + 1))) ** 2,
                 "val_loss": 0.09 + 1.9 * fall + 0.03 * rng.random(),
                 "val_accuracy": 0.978 - 0.8 * fall + 0.006 * rng.random(),
                 "seconds": 1.1 * epoch,

@@ -211,8 +211,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_an_epoch_done_again_counts_once(copy: Path) -> None:
-    runs.attach(copy).event(
-        "epoch", epoch=24.0, step=216, loss=0.05, accuracy=1.0, rate=0.0, val_loss=0.1, val_accuracy=0.999, seconds=60.0
-    )
+    runs.attach(copy).event("epoch", epoch=24.0, step=216, loss=0.05, accuracy=1.0, lr=0.0, val_loss=0.1, val_accuracy=0.999, seconds=60.0)
     text = read_page(report.render(copy)).text
     assert "24 epochs in 1 min 00 s" in text and "epoch 24, with 99.9 %" in text

@@ -14,6 +14,10 @@ from convsmith.report import units
     [
         (units.percent(0.98333), "98.3 %"),
         (units.percent(0.99314, 10_000), "99.31 %"),
+        (units.percent(0.9995), "99.95 %"),
+        (units.percent(0.0002), "0.02 %"),
+        (units.percent(1.0), "100.0 %"),
+        (units.axis_percent(0.975), "97.5 %"),
         (units.percent(None), "–"),
         (units.percent(math.nan), "–"),
         (units.points(-0.0028), "−0.28"),

@@ -30,10 +30,21 @@ def count(value: float | None) -> str:
 
 
 def percent(share: float | None, n: int | None = None) -> str:
-    """Return a share 0..1 as per cent: one decimal, two when ``n`` images (2,000 or more) can tell them apart."""
+    """Return a share 0..1 as per cent: one decimal, two when ``n`` images (2,000 or more) can tell them apart.
+
+    What is not all or nothing is not rounded to it: 0.9995 is 99.95 %.
+    """
     if share is None or _missing(share):
         return MISSING
-    return f"{100 * share:.{2 if n is not None and n >= 2000 else 1}f}{SPACE}%"
+    places = 2 if n is not None and n >= 2000 else 1
+    while places < 4 and 0 < share < 1 and f"{100 * share:.{places}f}" in (f"{100:.{places}f}", f"{0:.{places}f}"):
+        places += 1
+    return f"{100 * share:.{places}f}{SPACE}%"
+
+
+def axis_percent(share: float) -> str:
+    """Return a tick of an axis of shares, with as many digits as it has: 97.5 %."""
+    return f"{100 * share:.4g}{SPACE}%"
 
 
 def points(share: float | None) -> str:

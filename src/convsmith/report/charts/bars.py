@@ -11,7 +11,7 @@ from markupsafe import Markup
 from convsmith.analysis import wilson
 from convsmith.report.charts.axes import HEIGHT, WIDTH, Scale, frame, plot_scales, style_of, ticks
 from convsmith.report.charts.svg import canvas, element, shorten, text
-from convsmith.report.units import SPACE
+from convsmith.report.units import axis_percent
 
 
 def share_bar(parts: Sequence[float], width: float = 120, height: float = 10.0) -> Markup:
@@ -32,7 +32,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], *, label: str) -> Marku
         return Markup("")
     y_ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     x, y = plot_scales((0, 1), (0, 1))
-    parts = [frame(x, y, y_ticks, y_ticks, "confidence of the network", "share that was right", lambda share: f"{100 * share:.0f}{SPACE}%")]
+    parts = [frame(x, y, y_ticks, y_ticks, "confidence of the network", "share that was right", axis_percent)]
     for item in bins:
         if item["count"]:
             left, right = x(item["low"]) + 1, x(item["high"]) - 1

@@ -14,7 +14,7 @@ from convsmith.report.charts.svg import canvas, element
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line; a missing value (None or not finite) breaks it."""
+    """A named line; a missing value (None or not finite) is passed over, for not every epoch is validated."""
 
     name: str
     x: Sequence[float]
@@ -46,23 +46,12 @@ def line_chart(
     xs = [x for _, points in drawn for x, _ in points]
     x, y = plot_scales((min(xs), max(xs)), (min(y_ticks[0], min(values)), max(y_ticks[-1], max(values))))
     parts = [frame(x, y, whole_ticks(min(xs), max(xs)), y_ticks, x_label, y_label, y_format)]
-    for index, (curve, points) in enumerate(drawn):
+    for index, (_, points) in enumerate(drawn):
         style = style_of(index)
-        for run in _runs(curve):
-            parts.append(element("polyline", points=" ".join(f"{x(a):.2f},{y(b):.2f}" for a, b in run), class_=f"line {style}"))
+        if len(points) > 1:
+            parts.append(element("polyline", points=" ".join(f"{x(a):.2f},{y(b):.2f}" for a, b in points), class_=f"line {style}"))
         if len(points) <= 30:
             parts += [mark(index, x(a), y(b), 2.6, class_=f"mark {style}") for a, b in points]
     if len(drawn) > 1:
         parts.append(legend([curve.name for curve, _ in drawn]))
     return canvas(WIDTH, HEIGHT, *parts, label=label)
-
-
-def _runs(curve: Curve) -> list[list[tuple[float, float]]]:
-    """Split a curve where values are missing."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for x, y in zip(curve.x, curve.y, strict=True):
-        if y is not None and math.isfinite(y):
-            runs[-1].append((x, y))
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if len(run) > 1]

@@ -26,9 +26,9 @@ SECTIONS = (
     Section("training", "Training", training.build, "Nothing was trained in this run."),
     Section("accuracy", "How good it is", accuracy.build, "The network was not evaluated in this run."),
     Section("cost", "What it costs", cost.build, "The cost was not analysed in this run."),
-    Section("bits", "Fewer bits", bits.build, "Smaller number formats were not tried in this run."),
-    Section("exported", "The exported file", exported.build, "Nothing was exported in this run."),
-    Section("speed", "How fast it is", speed.build, "Latency was not measured in this run."),
+    Section("bits", "Fewer bits", bits.build, "Smaller number formats were not tried in this run; convsmith precision tries them."),
+    Section("exported", "The exported file", exported.build, "Nothing was exported in this run; convsmith export writes the file."),
+    Section("speed", "How fast it is", speed.build, "Latency was not measured in this run; convsmith bench measures it."),
     Section("quote", "Quote and truth", quote.build, "No quote was made for this run."),
     Section("repeat", "Do it again", repeat.build, "The command was not recorded."),
 )

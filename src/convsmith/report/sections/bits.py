@@ -115,7 +115,7 @@ def _chart(bits: Bits, tensors: str, *, near: bool) -> Markup:
         label=label + (f"; chosen: {chosen.name}, {units.percent(chosen.y, bits.n)}" if chosen else ""),
         chosen=chosen,
         levels=levels,
-        y_format=lambda share: f"{100 * share:.4g}{units.SPACE}%",
+        y_format=units.axis_percent,
     )
 
 

@@ -77,7 +77,7 @@ def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _preprocess(fields: Mapping[str, Any] | None) -> str:
     if fields is None:
         return ""
-    how = "squashed" if fields.get("resize") == "squash" else "cut to the centre and scaled"
+    how = "squashed" if fields.get("resize") == "squash" else "cropped to the centre and scaled"
     colour = "grey" if fields.get("channels") == 1 else "RGB"
     mean, std = (", ".join(f"{value:.3f}" for value in fields.get(key, ())) for key in ("mean", "std"))
     size = f"{fields['height']} × {fields['width']}"

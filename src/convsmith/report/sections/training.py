@@ -1,4 +1,4 @@
-"""The learning curves."""
+"""The learning curves, how the training ended, and in which arithmetic it ran."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from convsmith.report import units
 from convsmith.report.charts import Curve, line_chart
 from convsmith.report.source import Source
 
+ENDINGS = {
+    "time": "The number of updates was set by the time allowed.",
+    "patience": "It stopped early, because validation had not improved for a while.",
+    "interrupt": "It was interrupted.",
+}
+
 
 def build(source: Source) -> dict[str, Any] | None:
     """Return the curves of loss, accuracy and learning rate over the epochs; an epoch that was done again counts as it ended."""
@@ -20,12 +26,26 @@ def build(source: Source) -> dict[str, Any] | None:
     rows = [epochs[key] for key in sorted(epochs)]
     validated = [row for row in rows if row.get("val_accuracy") is not None]
     best = max(validated, key=lambda row: float(row["val_accuracy"]), default=None)
+    ended = source.kinds("trained")
     return {
-        "epochs": f"{max(epochs):g}",
+        "epochs": f"{max(epochs):.4g}",
         "took": units.duration(rows[-1].get("seconds")),
-        "best": best and {"epoch": f"{best['epoch']:g}", "accuracy": units.percent(best["val_accuracy"])},
+        "best": best and {"epoch": f"{best['epoch']:.4g}", "accuracy": units.percent(best["val_accuracy"])},
+        "ending": ENDINGS.get(str(ended[-1].get("stopped_by")), "") if ended else "",
+        "resumed": len([event for event in source.kinds("resume") if "step" in event]),
+        "arithmetic": _arithmetic(source),
         "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows)) if chart["svg"]],
     }
+
+
+def _arithmetic(source: Source) -> str:
+    """Tell which arithmetic was the fastest of those that were timed, "" when there was no choice."""
+    plans = source.kinds("plan")
+    timed: Mapping[str, float] = (plans[-1].get("step_s") or {}) if plans else {}
+    if len(timed) < 2:
+        return ""
+    told = ", ".join(f"{name} {units.latency(seconds)}" for name, seconds in sorted(timed.items(), key=lambda item: item[1]))
+    return f"It ran in the fastest arithmetic that was timed, for one update: {told}."
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], named: Mapping[str, str]) -> list[Curve]:
@@ -47,16 +67,12 @@ def _loss(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
 def _accuracy(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
     label = f"Accuracy over epochs: training {_last(rows, 'accuracy')}, validation {_last(rows, 'val_accuracy')}"
     curves = _curves(rows, {"training": "accuracy", "validation": "val_accuracy"})
-    svg = line_chart(curves, x_label="epoch", y_label="accuracy", label=label, y_format=_short_percent, y_most=1)
+    svg = line_chart(curves, x_label="epoch", y_label="accuracy", label=label, y_format=units.axis_percent, y_most=1)
     return {"title": "Accuracy", "svg": svg}
 
 
 def _rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
-    label = f"Learning rate over epochs: {_last(rows, 'rate')}"
-    curves = _curves(rows, {"learning rate": "rate"})
+    label = f"Learning rate over epochs: {_last(rows, 'lr')}"
+    curves = _curves(rows, {"learning rate": "lr"})
     svg = line_chart(curves, x_label="epoch", y_label="learning rate", label=label, y_zero=True)
     return {"title": "Learning rate", "svg": svg}
-
-
-def _short_percent(share: float) -> str:
-    return f"{100 * share:.4g}{units.SPACE}%"
