@@ -9,7 +9,7 @@ from precision_nets import residual_graph
 
 from convsmith.errors import DataError, UnsupportedError, UsageError
 from convsmith.formats import Format
-from convsmith.precision import Plan, Rule, resolve, roles, table, tensors, uniform
+from convsmith.precision import Layout, Plan, Rule, layout, resolve, table, tensors, uniform
 
 MIXED = Plan(
     (
@@ -94,10 +94,14 @@ def test_roles_and_moments_of_training_are_named_as_unsupported() -> None:
         resolve(Plan((Rule("*", "weight", Format.float(5, 2), moment="operation"),)), residual_graph())
 
 
-def test_uniform_names_only_roles_that_exist() -> None:
+def test_uniform_names_only_roles_that_exist_and_spares_the_output() -> None:
     half = Format.float(5, 10)
-    assert [rule.role for rule in uniform(half, half, roles(residual_graph())).rules] == ["weight", "bias", "activation"]
-    assert [rule.role for rule in uniform(half, half, roles(residual_graph(bias=False))).rules] == ["weight", "activation"]
+    full, bare = layout(residual_graph()), layout(residual_graph(bias=False))
+    assert full == Layout(("activation", "weight", "bias"), ("fc",)) and bare.roles == ("activation", "weight")
+    assert [rule.role for rule in uniform(half, half, full).rules] == ["weight", "bias", "activation", "activation"]
+    assert [rule.role for rule in uniform(half, half, bare).rules] == ["weight", "activation", "activation"]
+    found = {a.layer: a.format_name for a in resolve(uniform(half, half, full), residual_graph()) if a.role == "activation"}
+    assert found.pop("fc") == "float32" and set(found.values()) == {"e5m10"}
     assert uniform(None, None) == Plan()
     eight = uniform(Format.integer(8), Format.integer(8))
     assert [(rule.role, rule.scale) for rule in eight.rules] == [("weight", "channel"), ("activation", "tensor")]

@@ -142,7 +142,7 @@ def test_errors() -> None:
     with pytest.raises(UsageError, match="no formats to choose from"):
         find_plan(GRAPH, Scores(lambda f: 900), [], 1)
     with pytest.raises(UsageError, match=r"tensors is 'weights'; allowed are weight, activation, both. Did you mean 'weight'\?"):
-        candidate("int8", ("weight",), "weights")
+        candidate("int8", precision.layout(GRAPH), "weights")
     with pytest.raises(UsageError, match=r"no family 'flot'; allowed are float e8"):
         candidates(GRAPH, families=("flot",))
     with pytest.raises(UsageError, match="the family 'fixed' takes its integer bits from ranges"):
@@ -193,7 +193,7 @@ def test_fixed_family_takes_its_integer_bits_from_what_was_seen() -> None:
     largest = max(max(-found.low, found.high) for found in ranges.tensors.values())
     weights = max(float(np.abs(array).max()) for array in GRAPH.weights.values())
     for found in candidates(GRAPH, ranges, ("fixed",), ("both",)):
-        weight, activation = found.plan.rules[0].format, found.plan.rules[-1].format
+        weight, activation = found.plan.rules[0].format, found.plan.rules[2].format
         assert weight.bits == activation.bits == found.bits
         assert 2.0 ** (activation.integer_bits - 2) <= largest < 2.0 ** (activation.integer_bits - 1)
         assert 2.0 ** (weight.integer_bits - 2) <= weights < 2.0 ** (weight.integer_bits - 1)

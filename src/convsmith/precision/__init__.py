@@ -11,7 +11,7 @@ from convsmith.precision.plan import Moment, Plan, RangeRule, Role, Rule, ScaleR
 from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
 from convsmith.precision.search import explain, find_plan, holds
 from convsmith.precision.storage import weight_bytes
-from convsmith.precision.uniform import FAMILIES, TENSORS, Candidate, candidate, candidates, roles, uniform
+from convsmith.precision.uniform import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
 
 if TYPE_CHECKING:
     from convsmith.precision.emulation import Emulated, emulate
@@ -25,6 +25,7 @@ __all__ = [
     "Assignment",
     "Candidate",
     "Emulated",
+    "Layout",
     "Moment",
     "Plan",
     "Point",
@@ -45,11 +46,11 @@ __all__ = [
     "find_plan",
     "holds",
     "integer_bits",
+    "layout",
     "plan_of",
     "plot",
     "points_table",
     "resolve",
-    "roles",
     "scorer",
     "series",
     "sweep",

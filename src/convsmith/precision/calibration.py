@@ -77,7 +77,8 @@ def calibrate(graph: Graph, x_nchw: Any, *, batch: int = 64) -> Ranges:
 
     module.on_output = note
     with torch.no_grad():
-        for part in x.split(batch):
+        for start in range(0, len(x), batch):
+            part = x[start : start + batch]
             for value in graph.inputs:
                 seen[value.name].add(part.numpy())
             module(part)

@@ -41,9 +41,8 @@ class Evaluations:
         for point in self.points:
             if point.key == candidate.key:
                 return point
-        point = self._known.get(candidate.key)
-        if point is None or point.plan != candidate.plan.to_dict():
-            point = self._evaluate(candidate)
+        known = self._known.get(candidate.key)
+        point = known if known is not None and known.plan == candidate.plan.to_dict() else self._evaluate(candidate)
         self.points.append(point)
         return point
 
@@ -98,11 +97,11 @@ def sweep(
 
 def points_table(points: Sequence[Point]) -> str:
     """Return points as aligned text, a curve after the other, many bits first."""
-    head = f"{'family':<10} {'tensors':<11}{'bits':>5}  {'accuracy':>8}  {'drop in points (95 %)':<24} format"
+    head = f"{'family':<10} {'tensors':<11}{'bits':>5}  {'accuracy':>8}  {'drop in points (95 %)':<26} format"
     lines = [head]
     for point in points:
         interval = f"{point.drop:+6.2f} ({point.drop_low:+.2f} to {point.drop_high:+.2f})"
-        lines.append(f"{point.family:<10} {point.tensors:<11}{point.bits:>5}  {point.accuracy:>8.2%}  {interval:<24} {point.format}")
+        lines.append(f"{point.family:<10} {point.tensors:<11}{point.bits:>5}  {point.accuracy:>8.2%}  {interval:<26} {point.format}")
     return "\n".join(lines)
 
 

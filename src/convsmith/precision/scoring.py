@@ -120,7 +120,7 @@ def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calib
 
     def score(plan: Plan | None) -> Score:
         module = Emulated(folded, plan or Plan(), ranges)
-        answers = np.concatenate([module(part).argmax(1).numpy() for part in x.split(batch)])
+        answers = np.concatenate([module(x[start : start + batch]).argmax(1).numpy() for start in range(0, len(x), batch)])
         return Score.of(answers == labels)
 
     return score

@@ -12,7 +12,7 @@ from convsmith.precision.calibration import Ranges
 from convsmith.precision.curves import Evaluations, Progress, plan_of
 from convsmith.precision.plan import Plan
 from convsmith.precision.scoring import Point, Scorer
-from convsmith.precision.uniform import Candidate, Tensors, candidate, candidates, roles
+from convsmith.precision.uniform import Candidate, Tensors, candidate, candidates, layout
 
 TOLERANCE = 1e-9  # points; the drop is a difference of quotients
 
@@ -43,8 +43,8 @@ def find_plan(
     if formats is None:
         found: Sequence[Candidate] = candidates(graph, ranges, which=(tensors,))
     else:
-        present = roles(graph)
-        found = [f if isinstance(f, Candidate) else candidate(f, present, tensors) for f in formats]
+        network = layout(graph)
+        found = [f if isinstance(f, Candidate) else candidate(f, network, tensors) for f in formats]
     if not found:
         raise UsageError("no formats to choose from; give at least one")
     families = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from typing import Final, Literal
 
 import numpy as np
@@ -49,36 +50,48 @@ class Candidate:
         return self.family, self.format, self.tensors
 
 
-def roles(graph: Graph) -> tuple[Role, ...]:
-    """Return the roles that the network has tensors of, batch norm folded."""
-    return tuple(dict.fromkeys(tensor.role for tensor in tensors(fold_batch_norm(graph))))
+@dataclass(frozen=True)
+class Layout:
+    """What a uniform plan must know of a network: the roles it has tensors of, and the layers whose activation is the network's output."""
+
+    roles: tuple[Role, ...] = ("weight", "bias", "activation")
+    outputs: tuple[str, ...] = ()
 
 
-def uniform(weight: Format | None, activation: Format | None, present: Iterable[Role] = ("weight", "bias", "activation")) -> Plan:
+def layout(graph: Graph) -> Layout:
+    """Return the layout of the network, batch norm folded."""
+    found = tensors(fold_batch_norm(graph))
+    names = {value.name for value in graph.outputs}
+    outputs = tuple(tensor.layer for tensor in found if tensor.role == "activation" and tensor.tensor in names)
+    return Layout(tuple(dict.fromkeys(tensor.role for tensor in found)), outputs)
+
+
+def uniform(weight: Format | None, activation: Format | None, network: Layout = Layout()) -> Plan:
     """Return the plan that gives all weights one format and all activations one; None leaves them in float32.
 
     Floats and fixed point also round biases. Integers are scaled: weights symmetric with a step for each output channel, activations with
     one step and zero point for each tensor; biases stay float32 there, standing for the 32-bit integers of hardware.
-    ``present``: the roles that the network has, since a rule that matches nothing is an error.
+    ``network``: its roles, since a rule that matches nothing is an error, and its outputs, which stay float32 by a rule of their own: the
+    class is read from the last sums, and rounding those would make ties that no machine makes.
     """
-    has = set(present)
     rules = []
-    if weight is not None and "weight" in has:
+    if weight is not None and "weight" in network.roles:
         rules.append(_rule("weight", weight))
-    if weight is not None and weight.kind != "integer" and "bias" in has:
+    if weight is not None and weight.kind != "integer" and "bias" in network.roles:
         rules.append(_rule("bias", weight))
-    if activation is not None and "activation" in has:
+    if activation is not None and "activation" in network.roles:
         rules.append(_rule("activation", activation))
+        rules += [Rule(escape(layer), "activation", None) for layer in network.outputs]
     return Plan(tuple(rules), _name(weight, activation))
 
 
-def candidate(fmt: Format | str, present: Iterable[Role], which: Tensors = "both", family: str | None = None) -> Candidate:
+def candidate(fmt: Format | str, network: Layout, which: Tensors = "both", family: str | None = None) -> Candidate:
     """Return the candidate of one format, for weights, activations or both."""
     fmt = formats.parse(fmt) if isinstance(fmt, str) else fmt
     if which not in TENSORS:
         raise UsageError(f"tensors is {which!r}; allowed are {', '.join(TENSORS)}.{near(which, TENSORS)}")
     name = {"float": f"float e{fmt.exponent_bits}", "fixed": f"fixed<{fmt.integer_bits},*>", "integer": "int"}[fmt.kind]
-    return _candidate(family or name, fmt, fmt, which, fmt.bits, present)
+    return _candidate(family or name, fmt, fmt, which, fmt.bits, network)
 
 
 def candidates(
@@ -94,9 +107,9 @@ def candidates(
             raise UsageError(f"no family {name!r}; allowed are {', '.join(FAMILIES)}.{near(name, FAMILIES)}")
     if "fixed" in chosen and ranges is None:
         raise UsageError("the family 'fixed' takes its integer bits from ranges; give those of precision.calibrate")
-    present = roles(graph)
+    network = layout(graph)
     return tuple(
-        _candidate(name, weight, activation, tensor, bits, present)
+        _candidate(name, weight, activation, tensor, bits, network)
         for name in chosen
         for tensor in which
         for weight, activation, bits in _formats(name, graph, ranges)
@@ -126,9 +139,9 @@ def _fixed(graph: Graph, ranges: Ranges) -> list[tuple[Format, Format, int]]:
     return [(Format.fixed(weight, bits - weight), Format.fixed(activation, bits - activation), bits) for bits in FIXED_BITS]
 
 
-def _candidate(family: str, weight: Format, activation: Format, which: Tensors, bits: int, present: Iterable[Role]) -> Candidate:
+def _candidate(family: str, weight: Format, activation: Format, which: Tensors, bits: int, network: Layout) -> Candidate:
     w, a = (weight if which != "activation" else None), (activation if which != "weight" else None)
-    plan = uniform(w, a, present)
+    plan = uniform(w, a, network)
     return Candidate(family, plan.name, which, bits, plan)
 
 

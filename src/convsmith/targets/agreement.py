@@ -67,13 +67,13 @@ def parity(
     Raises: ``UsageError`` when counts of images, logits or classes differ.
     """
     session = source if isinstance(source, Session) else load(source, runtime=runtime, threads=threads)
-    expected_logits = np.asarray(expected_logits, np.float64)
-    if expected_logits.ndim != 2 or expected_logits.shape[1] != len(session.labels):
-        raise UsageError(f"expected logits have shape {expected_logits.shape}; the file has {len(session.labels)} classes")
+    known: NDArray[np.float64] = np.asarray(expected_logits, np.float64)
+    if known.ndim != 2 or known.shape[1] != len(session.labels):
+        raise UsageError(f"expected logits have shape {known.shape}; the file has {len(session.labels)} classes")
     start = time.perf_counter()
-    scores, logits = _all(session, images, batch, len(expected_logits))
+    scores, logits = _all(session, images, batch, len(known))
     seconds = time.perf_counter() - start
-    expected = _softmax(expected_logits)
+    expected = _softmax(known)
     other = (scores.argmax(1) != expected.argmax(1)) | ~np.isfinite(scores).all(1) | ~np.isfinite(logits).all(1)
     best = np.sort(expected, axis=1)
     tied = (best[:, -1] - best[:, -2] < tie) & np.isfinite(scores).all(1) if expected.shape[1] > 1 else np.zeros(len(expected), bool)
@@ -83,7 +83,7 @@ def parity(
         disagreements=tuple(np.flatnonzero(other & ~tied).tolist()),
         ties=tuple(np.flatnonzero(other & tied).tolist()),
         largest_score_difference=_largest(scores, expected),
-        largest_logit_difference=_largest(logits, expected_logits),
+        largest_logit_difference=_largest(logits, known),
         seconds=seconds,
         tie=tie,
     )
