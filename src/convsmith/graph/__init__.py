@@ -1,5 +1,6 @@
 """A network as data: nodes, values and weights that can be printed, compared, changed and saved."""
 
+from convsmith.graph.liveness import dying_values
 from convsmith.graph.network import Attribute, Graph, Node, Shape, Value
 from convsmith.graph.parameters import learned
 from convsmith.graph.rewrite import fold_constants, prune, reads, remove_node, rename, replace_node, with_weights
@@ -14,6 +15,7 @@ __all__ = [
     "Shape",
     "Value",
     "describe",
+    "dying_values",
     "fold_constants",
     "infer_shapes",
     "learned",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convsmith.errors import UsageError, near
-from convsmith.graph.network import Graph, Node, Value
+from convsmith.graph.network import Graph, Node
 from convsmith.graph.shapes import infer
 from convsmith.kernels import reference
 
@@ -152,13 +152,3 @@ def _read_as(node: Node, names: Mapping[str, str]) -> Node:
 
 def _renamed(node: Node, names: Mapping[str, str]) -> Node:
     return dataclasses.replace(_read_as(node, names), outputs=tuple(names.get(target, target) for target in node.outputs))
-
-
-def value_named(graph: Graph, name: str) -> Value:
-    """Return the graph input or output of that name."""
-    for value in (*graph.inputs, *graph.outputs):
-        if value.name == name:
-            return value
-    raise UsageError(
-        f"graph {graph.name!r} has no input or output {name!r}.{near(name, (v.name for v in (*graph.inputs, *graph.outputs)))}"
-    )

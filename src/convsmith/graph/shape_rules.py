@@ -55,7 +55,7 @@ def conv_transpose(shapes: Shapes, known: Known, node: Node) -> list[Shape]:
         (x[2 + i] - 1) * strides[i] + dilations[i] * (w[2 + i] - 1) + 1 + extra[i] - pads[i] - pads[2 + i]  # type: ignore[index]
         for i in range(2)
     ]
-    return [(x[0], w[1] * a.get("group", 1), *sides)]  # type: ignore[operator]
+    return [(x[0], w[1] * a.get("group", 1), *sides)]
 
 
 def pool(shapes: Shapes, known: Known, node: Node) -> list[Shape]:

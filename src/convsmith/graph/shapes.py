@@ -60,7 +60,7 @@ def apply(node: Node, shapes: Sequence[Shape | None], known: Sequence[Array | No
         raise UnsupportedError(f"node {node.name!r}: no shape rule for operator {node.op!r}.{near(node.op, RULES)}")
     try:
         if node.op == "Shape":
-            array = np.asarray(shapes[0][node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)  # type: ignore[index,misc]
+            array = np.asarray(shapes[0][node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)  # type: ignore[index]
             return [(array.shape, array)]
         complete = all(value is not None for value, shape in zip(known, shapes, strict=True) if shape is not None)
         if complete and node.op in COMPUTED:

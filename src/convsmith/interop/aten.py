@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from convsmith.interop.recorder import Recorder
 INT64_MAX = 2**63 - 1
 
 
-def pointwise(op: str, **attributes: float) -> Handler:
+def pointwise(op: str, attributes: Mapping[str, float] | None = None) -> Handler:
     """Return a handler for a function of one tensor."""
-    return lambda recorder, a: recorder.emit(op, a.get("self") or a["input"], **attributes)
+    return lambda recorder, a: recorder.emit(op, a.get("self") or a["input"], attributes=attributes)
 
 
 def operand(recorder: Recorder, value: Any, part: str) -> str:
@@ -239,7 +239,7 @@ HANDLERS: dict[str, Handler] = {
     "sigmoid": pointwise("Sigmoid"),
     "tanh": pointwise("Tanh"),
     "hardswish": pointwise("HardSwish"),
-    "hardsigmoid": pointwise("HardSigmoid", alpha=0.16666667, beta=0.5),
+    "hardsigmoid": pointwise("HardSigmoid", {"alpha": 0.16666667, "beta": 0.5}),
     "softplus": pointwise("Softplus"),
     "mish": pointwise("Mish"),
     "erf": pointwise("Erf"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from convsmith.errors import DataError, UnsupportedError
@@ -50,7 +50,7 @@ def write(
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UnsupportedError(f"graph {graph.name!r} is not valid ONNX of operator set {opset}: {error}") from error
-    data = model.SerializeToString()
+    data: bytes = model.SerializeToString()
     if path is not None:
         replace_file(Path(path), data)
     return data

@@ -117,8 +117,9 @@ class Walk:
     def call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             source, index = node.args
-            self.keep(node, self.lists[source][index])  # type: ignore[index]
-            self.roots[node] = self.roots.get(source, source)  # type: ignore[arg-type]
+            assert isinstance(source, fx.Node) and isinstance(index, int)
+            self.keep(node, self.lists[source][index])
+            self.roots[node] = self.roots.get(source, source)
             return
         path, _, kind = scope(node)
         operator_name = short_name(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,19 @@ class Recorder:
         self._taken.add(candidate)
         return candidate
 
-    def emit(self, op: str, *inputs: str, part: str = "", outputs: int = 1, **attributes: Attribute) -> str:
+    def emit(
+        self,
+        op: str,
+        *inputs: str,
+        part: str = "",
+        outputs: int = 1,
+        attributes: Mapping[str, Attribute] | None = None,
+        **more: Attribute,
+    ) -> str:
         """Add a node and return its (first) output; ``part`` names an inner step of a composite operation."""
         name = self.unique(f"{self.where}.{part}" if part else self.where)
         names = (name,) if outputs == 1 else tuple(self.unique(f"{name}:{index}") for index in range(outputs))
-        self.nodes.append(Node(name, op, inputs, names, attributes))
+        self.nodes.append(Node(name, op, inputs, names, {**(attributes or {}), **more}))
         return names[0]
 
     def constant(self, part: str, values: Any, dtype: str) -> str:

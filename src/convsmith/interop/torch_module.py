@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convsmith.errors import UnsupportedError, UsageError
-from convsmith.graph import Graph, Node, learned
+from convsmith.graph import Graph, Node, dying_values, learned
 from convsmith.interop.torch_operators import OPERATORS
 
 OutputVisitor = Callable[[Node, Tensor], Tensor]
@@ -126,16 +126,6 @@ class GraphModule(nn.Module):
         current = {name: self.weight(name) for name in self.graph.weights}
         arrays = {name: value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else value for name, value in current.items()}
         return dataclasses.replace(self.graph, weights=arrays)
-
-
-def dying_values(graph: Graph) -> list[list[str]]:
-    """Return, for each node, the values that nothing after it reads."""
-    kept = {value.name for value in graph.outputs} | set(graph.weights) | {""}
-    last = {source: index for index, node in enumerate(graph) for source in node.inputs if source not in kept}
-    dying: list[list[str]] = [[] for _ in graph.nodes]
-    for source, index in last.items():
-        dying[index].append(source)
-    return dying
 
 
 def free(owner: nn.Module, name: str) -> str:

@@ -118,38 +118,38 @@ def gemm(inputs: Inputs, a: Attributes) -> Tensor:
     x = x.t() if a.get("transA", 0) else x
     if alpha == 1 and beta == 1 and a.get("transB", 0) and (bias is None or bias.dim() == 1):
         return F.linear(x, weight, bias)
-    product = alpha * (x @ (weight.t() if a.get("transB", 0) else weight))
+    product: Tensor = alpha * (x @ (weight.t() if a.get("transB", 0) else weight))
     return product if bias is None else product + beta * bias
 
 
 def clip(inputs: Inputs, a: Attributes) -> Tensor:
+    x: Tensor = inputs[0]
     low, high = optional(inputs, 1), optional(inputs, 2)
-    if low is None and high is None:
-        return inputs[0]
-    return torch.clamp(inputs[0], low, high)
+    return x if low is None and high is None else torch.clamp(x, low, high)
 
 
 def flatten(inputs: Inputs, a: Attributes) -> Tensor:
+    x: Tensor = inputs[0]
     axis = a.get("axis", 1)
     if axis == 1:
-        return torch.flatten(inputs[0], 1)
-    shape = inputs[0].shape
-    axis = axis + len(shape) if axis < 0 else axis
-    return inputs[0].reshape(int(np.prod(shape[:axis])), -1)
+        return torch.flatten(x, 1)
+    axis = axis + x.dim() if axis < 0 else axis
+    return x.reshape(int(np.prod(x.shape[:axis])), -1)
 
 
 def reshape(inputs: Inputs, a: Attributes) -> Tensor:
-    x = inputs[0]
+    x: Tensor = inputs[0]
     target = [x.shape[axis] if n == 0 and not a.get("allowzero", 0) else n for axis, n in enumerate(integers(inputs[1]))]
     return x.reshape(target)
 
 
 def reduce(function: Callable[..., Tensor]) -> Operator:
     def handle(inputs: Inputs, a: Attributes) -> Tensor:
+        x: Tensor = inputs[0]
         axes, keep = optional(inputs, 1), bool(a.get("keepdims", 1))
         if axes is None and a.get("noop_with_empty_axes", 0):
-            return inputs[0]
-        return function(inputs[0], list(range(inputs[0].dim())) if axes is None else integers(axes), keepdim=keep)
+            return x
+        return function(x, list(range(x.dim())) if axes is None else integers(axes), keepdim=keep)
 
     return handle
 
@@ -159,7 +159,8 @@ def arg_max(inputs: Inputs, a: Attributes) -> Tensor:
 
 
 def slice_axes(inputs: Inputs, a: Attributes) -> Tensor:
-    x, starts, ends = inputs[0], integers(inputs[1]), integers(inputs[2])
+    x: Tensor = inputs[0]
+    starts, ends = integers(inputs[1]), integers(inputs[2])
     axes = integers(inputs[3]) if optional(inputs, 3) is not None else list(range(len(starts)))
     steps = integers(inputs[4]) if optional(inputs, 4) is not None else [1] * len(starts)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
@@ -172,7 +173,8 @@ def slice_axes(inputs: Inputs, a: Attributes) -> Tensor:
 
 
 def gather(inputs: Inputs, a: Attributes) -> Tensor:
-    x, axis = inputs[0], a.get("axis", 0)
+    x: Tensor = inputs[0]
+    axis = a.get("axis", 0)
     if isinstance(inputs[1], np.ndarray) and inputs[1].ndim == 0:
         return x.select(axis, int(inputs[1]))
     index = tensor(inputs[1], x)
@@ -206,7 +208,8 @@ def squeeze(inputs: Inputs, a: Attributes) -> Tensor:
 
 
 def unsqueeze(inputs: Inputs, a: Attributes) -> Tensor:
-    x, axes = inputs[0], integers(inputs[1])
+    x: Tensor = inputs[0]
+    axes = integers(inputs[1])
     rank = x.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)
@@ -214,7 +217,8 @@ def unsqueeze(inputs: Inputs, a: Attributes) -> Tensor:
 
 
 def expand(inputs: Inputs, a: Attributes) -> Tensor:
-    x, target = inputs[0], integers(inputs[1])
+    x: Tensor = inputs[0]
+    target = integers(inputs[1])
     target = [1] * (x.dim() - len(target)) + target
     sizes = [1] * (len(target) - x.dim()) + list(x.shape)
     return x.expand([size if size != 1 else wanted for size, wanted in zip(sizes, target, strict=True)])
@@ -229,10 +233,11 @@ def resize(inputs: Inputs, a: Attributes) -> Tensor:
 
 
 def depth_to_space(inputs: Inputs, a: Attributes) -> Tensor:
-    block, (n, c, h, w) = a["blocksize"], inputs[0].shape
+    x: Tensor = inputs[0]
+    block, (n, c, h, w) = a["blocksize"], x.shape
     if a.get("mode", "DCR") == "CRD":
-        return F.pixel_shuffle(inputs[0], block)
-    parts = inputs[0].reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+        return F.pixel_shuffle(x, block)
+    parts = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
     return parts.reshape(n, c // block**2, h * block, w * block)
 
 
@@ -256,7 +261,7 @@ def cast(inputs: Inputs, a: Attributes) -> Tensor:
 
 def fold(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     def handle(inputs: Inputs, a: Attributes) -> Tensor:
-        result = inputs[0]
+        result: Tensor = inputs[0]
         for other in inputs[1:]:
             result = function(result, other)
         return result

@@ -27,7 +27,8 @@ def run(x_nchw: Array, w_gkp: Array, shape: ConvolutionShape) -> Array:
     n, depth, pixels = shape.batch, shape.in_channels // shape.groups, int(np.prod(shape.windows.output))
     grouped = windows.reshape(n, shape.groups, depth, *windows.shape[2:])
     columns = grouped.transpose(0, 1, 2, 5, 6, 3, 4).reshape(n, shape.groups, shape.products, pixels)
-    return np.matmul(w_gkp, columns).reshape(shape.output)
+    y_gkp: Array = np.matmul(w_gkp, columns)
+    return y_gkp.reshape(shape.output)
 
 
 def workspace_bytes(shape: ConvolutionShape) -> int:

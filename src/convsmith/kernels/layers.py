@@ -62,7 +62,7 @@ def conv_transpose(inputs: Inputs, a: Attributes) -> Array:
 
 def gemm(inputs: Inputs, a: Attributes) -> Array:
     x, w, bias = inputs[0], inputs[1], optional(inputs, 2)
-    product = (x.T if a.get("transA", 0) else x) @ (w.T if a.get("transB", 0) else w)
+    product: Array = (x.T if a.get("transA", 0) else x) @ (w.T if a.get("transB", 0) else w)
     product = product if a.get("alpha", 1.0) == 1 else a["alpha"] * product
     return product if bias is None else product + (bias if a.get("beta", 1.0) == 1 else a["beta"] * bias)
 
@@ -70,7 +70,7 @@ def gemm(inputs: Inputs, a: Attributes) -> Array:
 def max_pool(inputs: Inputs, a: Attributes) -> Array:
     x = inputs[0]
     windows = resolve(a, x.shape[2:], tuple(a["kernel_shape"]))
-    return view(x, windows, -np.inf).max(axis=(4, 5))
+    return np.asarray(view(x, windows, -np.inf).max(axis=(4, 5)))
 
 
 def average_pool(inputs: Inputs, a: Attributes) -> Array:
@@ -83,20 +83,21 @@ def average_pool(inputs: Inputs, a: Attributes) -> Array:
         counted = np.pad(counted, ((0, 0), (0, 0), *zip(windows.before, windows.after, strict=True)), constant_values=1)
         inner = {**a, "pads": (0,) * 4, "auto_pad": "NOTSET"}
         windows = resolve(inner, counted.shape[2:], windows.kernel)
-    return total / view(counted, windows, 0.0).sum(axis=(4, 5))
+    return np.asarray(total / view(counted, windows, 0.0).sum(axis=(4, 5)))
 
 
 def batch_norm(inputs: Inputs, a: Attributes) -> Array:
-    x, scale, shift, mean, variance = inputs[:5]
-    factor = scale / np.sqrt(variance + a.get("epsilon", 1e-5))
-    return (x - along_channels(mean, x.ndim)) * along_channels(factor, x.ndim) + along_channels(shift, x.ndim)
+    x: Array = inputs[0]
+    scale, shift, mean, variance = (along_channels(vector.astype(x.dtype), x.ndim) for vector in inputs[1:5])
+    return np.asarray((x - mean) * (scale / np.sqrt(variance + a.get("epsilon", 1e-5))) + shift)
 
 
 def layer_norm(inputs: Inputs, a: Attributes) -> Array:
-    x, scale, shift = inputs[0], inputs[1], optional(inputs, 2)
+    x: Array = inputs[0]
+    scale, shift = inputs[1], optional(inputs, 2)
     axes = tuple(range(a.get("axis", -1) % x.ndim, x.ndim))
     centred = x - x.mean(axis=axes, keepdims=True)
-    y = centred / np.sqrt(np.mean(centred**2, axis=axes, keepdims=True) + a.get("epsilon", 1e-5)) * scale
+    y: Array = centred / np.sqrt(np.mean(centred**2, axis=axes, keepdims=True) + a.get("epsilon", 1e-5)) * scale
     return y if shift is None else y + shift
 
 
@@ -105,11 +106,12 @@ def local_response_norm(inputs: Inputs, a: Attributes) -> Array:
 
     References: Krizhevsky, Sutskever, Hinton 2012, section 3.3.
     """
-    x, size = inputs[0], a["size"]
+    x: Array = inputs[0]
+    size = a["size"]
     before, after = (size - 1) // 2, size // 2
     squares = np.pad(x**2, ((0, 0), (before, after), *((0, 0),) * (x.ndim - 2)))
     near = np.lib.stride_tricks.sliding_window_view(squares, size, axis=1).sum(axis=-1)
-    return x / (a.get("bias", 1.0) + a.get("alpha", 1e-4) / size * near) ** a.get("beta", 0.75)
+    return np.asarray(x / (a.get("bias", 1.0) + a.get("alpha", 1e-4) / size * near) ** a.get("beta", 0.75))
 
 
 def resize(inputs: Inputs, a: Attributes) -> Array:

@@ -44,7 +44,7 @@ def softplus(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
 
 
 def gelu(inputs: Inputs, a: Attributes) -> Array:
@@ -76,7 +76,7 @@ def log_softmax(inputs: Inputs, a: Attributes) -> Array:
 
 
 def hard_sigmoid(inputs: Inputs, a: Attributes) -> Array:
-    return np.clip(a.get("alpha", 0.2) * inputs[0] + a.get("beta", 0.5), 0, 1)
+    return np.asarray(np.clip(a.get("alpha", 0.2) * inputs[0] + a.get("beta", 0.5), 0, 1))
 
 
 def divide(x: Array, y: Array) -> Array:
@@ -128,7 +128,7 @@ POINTWISE: dict[str, Function] = {
     "Greater": of_two(np.greater),
     "And": of_two(np.logical_and),
     "Or": of_two(np.logical_or),
-    "Where": lambda inputs, a: np.where(inputs[0], inputs[1], inputs[2]),
+    "Where": lambda inputs, a: np.asarray(np.where(*inputs)),
     "Min": of_many(np.minimum),
     "Max": of_many(np.maximum),
 }
