@@ -19,16 +19,16 @@ class Schedule(BaseModel):
 
     model_config = _FROZEN
 
-    kind: ScheduleKind = Field("one_cycle", description="Shape of the learning rate over the run")
-    warmup: float = Field(0.0, ge=0, description="Epochs of linear rise to the learning rate before the schedule begins")
-    gamma: float = Field(0.1, gt=0, description="Factor of step, multistep and exponential; rate of inverse and sigmoid")
-    power: float = Field(1.0, gt=0, description="Exponent of inverse and polynomial")
-    step: float = Field(10.0, gt=0, description="Epochs between two drops of step")
-    milestones: tuple[float, ...] = Field((), description="Epochs at which multistep drops")
-    center: float = Field(0.0, ge=0, description="Epoch at which sigmoid has fallen to one half; 0 means the middle of the run")
-    rise: float = Field(0.25, ge=0, lt=1, description="Part of the run in which one_cycle rises")
-    start: float = Field(0.1, gt=0, le=1, description="First learning rate of one_cycle, as a part of the highest")
-    floor: float = Field(0.0, ge=0, le=1, description="Last learning rate of cosine and one_cycle, as a part of the highest")
+    kind: ScheduleKind = Field(default="one_cycle", description="Shape of the learning rate over the run")
+    warmup: float = Field(default=0.0, ge=0, description="Epochs of linear rise to the learning rate before the schedule begins")
+    gamma: float = Field(default=0.1, gt=0, description="Factor of step, multistep and exponential; rate of inverse and sigmoid")
+    power: float = Field(default=1.0, gt=0, description="Exponent of inverse and polynomial")
+    step: float = Field(default=10.0, gt=0, description="Epochs between two drops of step")
+    milestones: tuple[float, ...] = Field(default=(), description="Epochs at which multistep drops")
+    center: float = Field(default=0.0, ge=0, description="Epoch at which sigmoid has fallen to one half; 0 means the middle of the run")
+    rise: float = Field(default=0.25, ge=0, lt=1, description="Part of the run in which one_cycle rises")
+    start: float = Field(default=0.1, gt=0, le=1, description="First learning rate of one_cycle, as a part of the highest")
+    floor: float = Field(default=0.0, ge=0, le=1, description="Last learning rate of cosine and one_cycle, as a part of the highest")
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
@@ -44,14 +44,16 @@ class Augment(BaseModel):
 
     model_config = _FROZEN
 
-    flip: bool = Field(False, description="Mirror left and right with probability one half; wrong for digits and characters")
-    shift: float = Field(0.0, ge=0, le=0.5, description="Largest move along each axis, as a part of the side; edge pixels are repeated")
-    rotate: float = Field(0.0, ge=0, le=180, description="Largest rotation in degrees, either way")
-    scale: float = Field(0.0, ge=0, lt=1, description="Largest enlargement or reduction, as a part: 0.1 is 0.9 to 1.1 times")
-    shear: float = Field(0.0, ge=0, lt=1, description="Largest horizontal shear: pixels of slant per pixel of height")
-    light: float = Field(0.0, ge=0, lt=1, description="Largest change of brightness and of contrast, as a part")
+    flip: bool = Field(default=False, description="Mirror left and right with probability one half; wrong for digits and characters")
+    shift: float = Field(
+        default=0.0, ge=0, le=0.5, description="Largest move along each axis, as a part of the side; edge pixels are repeated"
+    )
+    rotate: float = Field(default=0.0, ge=0, le=180, description="Largest rotation in degrees, either way")
+    scale: float = Field(default=0.0, ge=0, lt=1, description="Largest enlargement or reduction, as a part: 0.1 is 0.9 to 1.1 times")
+    shear: float = Field(default=0.0, ge=0, lt=1, description="Largest horizontal shear: pixels of slant per pixel of height")
+    light: float = Field(default=0.0, ge=0, lt=1, description="Largest change of brightness and of contrast, as a part")
     erase: float = Field(
-        0.0, ge=0, le=0.75, description="Side of a square that is replaced by the mean colour, as a part of the image's side"
+        default=0.0, ge=0, le=0.75, description="Side of a square that is replaced by the mean colour, as a part of the image's side"
     )
 
 
@@ -60,43 +62,45 @@ class Training(BaseModel):
 
     model_config = _FROZEN
 
-    epochs: float = Field(20.0, gt=0, description="Passes over the training images; less where time_s does not allow as many")
+    epochs: float = Field(default=20.0, gt=0, description="Passes over the training images; less where time_s does not allow as many")
     time_s: float | None = Field(
-        None, gt=0, description="Seconds the call may take; the schedule is planned from measured step times to complete in them"
+        default=None, gt=0, description="Seconds the call may take; the schedule is planned from measured step times to complete in them"
     )
     batch: int | Literal["full"] = Field(
-        128, description="Images per update: 1 is online training, 'full' uses all images for every update"
+        default=128, description="Images per update: 1 is online training, 'full' uses all images for every update"
     )
-    accumulate: int = Field(1, ge=1, description="Parts in which a batch is computed to save memory; the update is that of the whole batch")
-    optimizer: OptimizerKind = Field("sgd", description="Update rule")
-    learning_rate: float = Field(0.05, gt=0, description="Highest learning rate of the schedule")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd")
-    nesterov: bool = Field(True, description="Nesterov's momentum for sgd; needs momentum above 0")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the first and second moment of adam and adamw")
-    weight_decay: float = Field(5e-4, ge=0, description="Weight decay; norm parameters and biases are spared")
+    accumulate: int = Field(
+        default=1, ge=1, description="Parts in which a batch is computed to save memory; the update is that of the whole batch"
+    )
+    optimizer: OptimizerKind = Field(default="sgd", description="Update rule")
+    learning_rate: float = Field(default=0.05, gt=0, description="Highest learning rate of the schedule")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd")
+    nesterov: bool = Field(default=True, description="Nesterov's momentum for sgd; needs momentum above 0")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay of the first and second moment of adam and adamw")
+    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay; norm parameters and biases are spared")
     schedule: Schedule = Field(default_factory=lambda: Schedule(), description="Learning rate over the run")
-    loss: LossKind = Field("cross_entropy", description="Loss; the last two are one against all")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Part of the target spread evenly over all classes (cross_entropy)")
+    loss: LossKind = Field(default="cross_entropy", description="Loss; the last two are one against all")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Part of the target spread evenly over all classes (cross_entropy)")
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = Field(
-        "none", description="Weight of each class in the loss; 'balanced' makes every class count the same"
+        default="none", description="Weight of each class in the loss; 'balanced' makes every class count the same"
     )
     ema: float = Field(
-        0.0, ge=0, lt=1, description="Decay per update of the running mean of the weights that is validated and kept; 0 is off"
+        default=0.0, ge=0, lt=1, description="Decay per update of the running mean of the weights that is validated and kept; 0 is off"
     )
-    clip: float = Field(0.0, ge=0, description="Largest global norm of the gradient; 0 is off")
-    precision: Precision = Field("auto", description="Arithmetic of the network; auto times both and takes bfloat16 when faster")
-    channels_last: bool | Literal["auto"] = Field("auto", description="Memory layout NHWC; auto times both and takes the faster")
+    clip: float = Field(default=0.0, ge=0, description="Largest global norm of the gradient; 0 is off")
+    precision: Precision = Field(default="auto", description="Arithmetic of the network; auto times both and takes bfloat16 when faster")
+    channels_last: bool | Literal["auto"] = Field(default="auto", description="Memory layout NHWC; auto times both and takes the faster")
     augment: Augment = Field(default_factory=lambda: Augment(), description="Random changes of the training images")
-    patience: int = Field(0, ge=0, description="Stop after this many validations without a new best; 0 is off")
-    validate_every: int = Field(0, ge=0, description="Epochs between validations; 0 spends at most a tenth of the time on them")
-    checkpoint_s: float = Field(20.0, ge=0, description="Seconds between checkpoints; 0 writes one after every update")
-    seed: int = Field(0, ge=0, description="Seed of the data order, augmentation and dropout")
-    deterministic: bool = Field(False, description="Repeat bit for bit: nothing is chosen by timing, deterministic algorithms only")
-    threads: int = Field(0, ge=0, description="Processor threads; 0 leaves torch's own number")
-    workers: int = Field(0, ge=0, description="Processes that decode images")
-    resident: bool | Literal["auto"] = Field("auto", description="Keep all decoded images in memory; auto does when they fit")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute; auto takes a GPU when there is one")
-    kernels: Literal["torch"] = Field("torch", description="Whose convolutions compute the network")
+    patience: int = Field(default=0, ge=0, description="Stop after this many validations without a new best; 0 is off")
+    validate_every: int = Field(default=0, ge=0, description="Epochs between validations; 0 spends at most a tenth of the time on them")
+    checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between checkpoints; 0 writes one after every update")
+    seed: int = Field(default=0, ge=0, description="Seed of the data order, augmentation and dropout")
+    deterministic: bool = Field(default=False, description="Repeat bit for bit: nothing is chosen by timing, deterministic algorithms only")
+    threads: int = Field(default=0, ge=0, description="Processor threads; 0 leaves torch's own number")
+    workers: int = Field(default=0, ge=0, description="Processes that decode images")
+    resident: bool | Literal["auto"] = Field(default="auto", description="Keep all decoded images in memory; auto does when they fit")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto takes a GPU when there is one")
+    kernels: Literal["torch"] = Field(default="torch", description="Whose convolutions compute the network")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def pixel_bytes(split: Split, preprocess: Preprocess) -> int:
 
 def fits(bytes_: int) -> bool:
     """Tell whether so much may stay in memory: at most a quarter of what is free."""
-    return bytes_ <= RESIDENT_PART * psutil.virtual_memory().available
+    return bool(bytes_ <= RESIDENT_PART * psutil.virtual_memory().available)
 
 
 class Feed:
@@ -81,7 +82,7 @@ class Feed:
         if self.config.batch == "full":
             count = max(count, math.ceil((stop - start) / FULL_BATCH_PART))
         edges = [start + (stop - start) * i // count for i in range(count + 1)]
-        return list(zip(edges, edges[1:], strict=False))
+        return list(itertools.pairwise(edges))
 
     def read(self, step: int) -> Iterator[Part]:
         """Yield the parts of update ``step``."""
@@ -131,8 +132,13 @@ def recut(stream: Iterator[Arrays], sizes: list[int]) -> Iterator[Arrays]:
     """Yield the images of a stream in the given numbers instead of the stream's own."""
     held: list[Arrays] = []
     for size in sizes:
-        while sum(len(a[2]) for a in held) < size:
+        while sum(len(arrays[2]) for arrays in held) < size:
             held.append(next(stream))
-        x, labels, indices = (np.concatenate([a[i] for a in held]) if len(held) > 1 else held[0][i] for i in range(3))
+        x, labels, indices = held[0] if len(held) == 1 else _joined(held)
         yield x[:size], labels[:size], indices[:size]
         held = [(x[size:], labels[size:], indices[size:])] if len(indices) > size else []
+
+
+def _joined(held: list[Arrays]) -> Arrays:
+    x, labels, indices = zip(*held, strict=True)
+    return np.concatenate(x), np.concatenate(labels), np.concatenate(indices)

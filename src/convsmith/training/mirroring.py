@@ -54,7 +54,7 @@ def ask(split: Split, preprocess: Preprocess) -> Mirroring:
         preprocess.std,
     )
     x = np.concatenate([x for x, _, _ in batches(split, small, 256, order=rows)])
-    return compare(x.astype(np.float32) / 255, split.labels[rows])
+    return compare((x / np.float32(255)).astype(np.float32), split.labels[rows])
 
 
 def compare(x_nhwc: NDArray[np.float32], labels: NDArray[np.int64]) -> Mirroring:
@@ -73,6 +73,6 @@ def compare(x_nhwc: NDArray[np.float32], labels: NDArray[np.int64]) -> Mirroring
 
 def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return squared distances, infinite on the diagonal."""
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * (a @ b.T)
+    squares: NDArray[np.float32] = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * (a @ b.T)
     np.fill_diagonal(squares, np.inf)
-    return squares.astype(np.float32)
+    return squares

@@ -70,7 +70,7 @@ def candidates(config: Training, device: torch.device) -> tuple[Arithmetic, ...]
 def _has_bfloat16(device: torch.device) -> bool:
     """Tell whether the processor multiplies bfloat16 itself; emulating it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(capable and capable())
 
@@ -142,3 +142,32 @@ def affordable(left_s: float, step_s: float, val_s: float, validate_every: int) 
     """Return the updates that fit into ``left_s`` with their validations and a reserve."""
     usable = left_s * (1 - RESERVE) - val_s
     return max(1, int(usable / (step_s + val_s / validate_every)))
+
+
+class Pace:
+    """Watch the time budget: where the measured pace would miss it, move the end of the run. Looked at some twenty times in a run."""
+
+    LEAST_STEPS = 5
+    LOOKS = 20
+
+    def __init__(self) -> None:
+        self.mark: tuple[int, float] | None = None
+        self.next = 0
+
+    def end(self, plan: Plan, step: int, left_s: float, epochs: float, now: float | None = None) -> int | None:
+        """Return the update at which the run should end, None where there is nothing to look at yet.
+
+        The end moves nearer as soon as it would be missed by 2 %, and away, in the first half, when more than 10 % would be left.
+        """
+        if step < self.next:
+            return None
+        now = time.perf_counter() if now is None else now
+        before, self.mark = self.mark, (step, now)
+        self.next = step + max(self.LEAST_STEPS, (plan.steps - step) // self.LOOKS)
+        if before is None or step >= plan.steps:
+            return None
+        step_s = (now - before[1]) / (step - before[0])
+        limit = max(1, round(epochs * plan.steps_per_epoch))
+        steps = min(limit, step + max(1, int(left_s * (1 - RESERVE) / step_s)))
+        late, early = steps < 0.98 * plan.steps, steps > 1.1 * plan.steps and plan.at(step) < 0.5
+        return steps if late or early else plan.steps

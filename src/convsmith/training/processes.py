@@ -1,8 +1,8 @@
 """The same run in several processes under ``torchrun``: who takes which images, and what they add up.
 
-Every process holds the whole network and computes its part of each batch; gradients are averaged by DistributedDataParallel. Batch norm sees
-only the part of its own process (synchronised batch norm exists for GPUs only), so networks with it repeat the one-process result in kind,
-not digit by digit.
+Every process holds the whole network and computes its part of each batch; DistributedDataParallel averages the gradients. Batch norm
+sees only the part of its own process (synchronised batch norm exists for GPUs only), so networks with it repeat the one-process result
+in kind, not digit by digit.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from convsmith.errors import UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Team:
         """Tell whether the flag is up in any process."""
         return flag if self.size == 1 else bool(self.total(torch.tensor([float(flag)])).item())
 
-    def first(self, value: object) -> object:
+    def first(self, value: T) -> T:
         """Return what the leading process has."""
         if self.size == 1:
             return value

@@ -14,7 +14,7 @@ from convsmith.data.preprocess import Preprocess
 from convsmith.training import losses, planning
 from convsmith.training.config import Training
 from convsmith.training.feed import Feed, fits, pixel_bytes
-from convsmith.training.loop import device_of
+from convsmith.training.network import device_of
 from convsmith.training.processes import Team
 from convsmith.training.surroundings import settings
 from convsmith.training.updates import Arithmetic, Updater

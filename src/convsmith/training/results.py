@@ -1,4 +1,4 @@
-"""What a training run returns, and the pages of its history."""
+"""What a training run returns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ StoppedBy = Literal["epochs", "time", "patience", "interrupt"]
 class Fit:
     """A trained network and how it came about.
 
-    ``module``: the network given, with the weights of the best validation. ``history``: one record per epoch with ``epoch``, ``step``,
-    ``loss``, ``accuracy``, ``rate``, ``seconds`` and, where it was validated, ``val_loss`` and ``val_accuracy``.
-    ``stopped_by``: ``time`` means that the time budget set the number of updates. ``seconds``: of the whole run, all resumed pieces together.
-    ``memory_bytes``: peak of the process. ``disk_bytes``: of the checkpoints.
+    ``module``: the network given, with the weights of the best validation, in evaluation mode. ``history``: one record per epoch with
+    ``epoch``, ``step``, ``loss``, ``accuracy``, ``lr``, ``seconds`` and, where it was validated, ``val_loss`` and ``val_accuracy``.
+    ``stopped_by``: ``time`` means that the time budget set the number of updates. ``seconds``: of the whole run, all resumed pieces
+    together. ``memory_bytes``: peak of the process. ``disk_bytes``: of the checkpoints. ``checkpoint``: the file to resume from.
     """
 
     module: nn.Module
@@ -37,7 +37,17 @@ class Fit:
     memory_bytes: int
     disk_bytes: int
     checkpoint: Path | None
-    advice: str = ""
+
+    @property
+    def advice(self) -> str:
+        """How to go on after an interrupt, else nothing."""
+        if self.stopped_by != "interrupt":
+            return ""
+        if self.checkpoint is None:
+            return "no checkpoint was written, because there was no folder for one; the run starts anew"
+        return (
+            f"interrupted at update {self.steps_done} of {self.plan.steps}; to go on, call fit again with resume=True ({self.checkpoint})"
+        )
 
 
 def peak_memory_bytes() -> int:

@@ -1,4 +1,4 @@
-"""All of a run that must survive a kill, beside the network and the optimizer; random numbers are functions of the step and need no place."""
+"""All of a run that must survive a kill. Random numbers are functions of the step, so the step is all of their state."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ class Run:
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
+
+    @property
+    def epoch(self) -> float:
+        return self.step / self.plan.steps_per_epoch
 
 
 def weights_of(source: Weights) -> Weights:

@@ -63,10 +63,10 @@ class Updater:
         loss_sum, correct = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         for number, part in enumerate(parts, 1):
             alone = self.team.size > 1 and number < count
-            with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator, union-attr]
+            with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 logits, labels = self.forward(part)
                 losses = per_image(logits, labels, self.config, self.weights).sum()
-                (losses * (self.team.size / size)).backward()
+                torch.autograd.backward(losses * (self.team.size / size))
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
         if self.config.clip:
