@@ -7,7 +7,7 @@ NATIVE := CMakeLists.txt $(wildcard native/* native/*/*)
 .PHONY: demo test check format bench screenshots clean
 
 demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
-	$(BIN)/convsmith forge digits --time 2m --out demo --overwrite
+	$(BIN)/convsmith forge digits --time 2m
 
 test: $(VENV)/dev.stamp  ## the test suite; real data too when CONVSMITH_DATA names it
 	$(BIN)/python -m pytest -q

@@ -22,11 +22,13 @@ def result(outcome: Outcome, module: ModuleType, as_json: bool) -> int:
     """Print what a job returned; 3 when it found that the data cannot be used, else 0."""
     errors = outcome.result.get("errors") or []
     if as_json:
-        document = {"verb": outcome.verb, "ok": not errors, "run": outcome.folder, "result": outcome.result}
+        document = {"verb": outcome.verb, "ok": not errors, "run": outcome.folder, "report": outcome.report, "result": outcome.result}
         document |= {"error": {"kind": "DataError", "message": "\n".join(errors), "exit_code": 3}} if errors else {}
         print(runs.to_json(document, indent=1))
     else:
         print(module.lines(outcome.result))
+        if outcome.report:
+            print(f"\nreport: {printable(outcome.report)}")
         if errors:
             sys.stdout.flush()
             print(_block("\n".join(errors)), file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,15 @@ def _in_seconds(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def lines(result: Mapping[str, Any]) -> str:
     """Return the result as text."""
-    rows = [
-        [row["runtime"], row["batch"], f"{row['median_ms']:.3f}", f"{row['q1_ms']:.3f} to {row['q3_ms']:.3f}", f"{row['images_per_s']:.0f}"]
-        for row in result["rows"]
-    ]
-    text = table(["runtime", "batch", "median ms", "quartiles", "images/s"], rows)
+    text = speed_table(result["rows"])
     threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}, images of {'x'.join(map(str, result['image_size']))}"
     return "\n\n".join([text, threads, *map(printable, result["notes"])])
+
+
+def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the measured rows as an aligned table."""
+    cells = [
+        [row["runtime"], row["batch"], f"{row['median_ms']:.3f}", f"{row['q1_ms']:.3f} to {row['q3_ms']:.3f}", f"{row['images_per_s']:.0f}"]
+        for row in rows
+    ]
+    return table(["runtime", "batch", "median ms", "quartiles", "images/s"], cells)

@@ -20,11 +20,12 @@ from convsmith.jobs.configuration import given, validate
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job returned, and the run folder it wrote, if any."""
+    """What a job returned, and the run folder it wrote, if any, with its page."""
 
     verb: str
     result: Mapping[str, Any]
     folder: Path | None
+    report: Path | None = None
 
 
 @dataclass
@@ -54,9 +55,12 @@ def perform(verb: str, config: BaseModel | Mapping[str, Any], *, out: str | Path
         record = runs.Unrecorded(watch.show, watch.hear)
     with _told(record if ends and isinstance(record, runs.Record) else None):
         result = module.run(settings, record)
-    if ends and isinstance(record, runs.Record):
-        record.finish("finished", **result.get("summary", {}))
-    return Outcome(verb, result, watch.folder)
+    page = None
+    if isinstance(record, runs.Record):
+        if ends:
+            record.finish("finished", **result.get("summary", {}))
+        page = _report(record)
+    return Outcome(verb, result, watch.folder, page)
 
 
 def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tuple[runs.Record | None, bool]:
@@ -110,6 +114,12 @@ def _as_known(error: BaseException) -> BaseException:
         where = f" while writing {error.filename}" if error.filename else ""
         return ResourceError(f"the disk is full{where}; free some space or choose another folder with --out")
     return error
+
+
+def _report(record: runs.Record) -> Path:
+    from convsmith import report
+
+    return report.write(record.folder)
 
 
 def quote(verb: str, config: BaseModel) -> dict[str, Any]:

@@ -242,8 +242,13 @@ def summarise(prepared: Prepared, fit: Fit, evaluation: analysis.Evaluation) -> 
 
 def lines(result: Mapping[str, Any]) -> str:
     """Return the result as text."""
+    return table(["what", "result"], rows(result))
+
+
+def rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Return what was trained and how good it is, as rows of a name and a text."""
     low, high = result["interval"]
-    rows = [
+    return [
         ["model", f"{result['model']}, {result['parameters']:,} parameters"],
         ["images", ", ".join(f"{count:,} {name}" for name, count in result["images"].items())],
         ["trained", f"{result['epochs']:.3g} epochs in {format_duration(result['measured']['seconds'])}"],
@@ -252,7 +257,6 @@ def lines(result: Mapping[str, Any]) -> str:
         ["test accuracy", f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)})"],
         ["run", printable(result["folder"])],
     ]
-    return table(["what", "result"], rows)
 
 
 def _decision(stage: str, sentence: str) -> dict[str, str]:

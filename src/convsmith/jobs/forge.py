@@ -1,0 +1,113 @@
+"""The main job: from labelled images to a measured, exported network. Each stage is a verb of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from convsmith import analysis, runs
+from convsmith.jobs import bench, export, precision, train, trained
+from convsmith.jobs.duration import Duration, format_duration
+from convsmith.jobs.settings import text
+from convsmith.jobs.text import percent, printable, size, table
+
+TRAINING_SHARE = 0.7
+"""Part of ``time`` that training may take; the search for bits, the proof of the file and the timing share the rest."""
+
+BITS = ("chosen", "baseline", "confirmed", "weight_bytes", "float32_weight_bytes", "text", "max_drop")
+SPEED = ("runtime", "batch", "median_ms", "q1_ms", "q3_ms", "images_per_s")
+
+
+class Config(train.Config):
+    """The images, how much accuracy fewer bits may cost, and the time for everything."""
+
+    max_drop: float = Field(0.5, ge=0, description="Accuracy that fewer bits may cost, in points")
+    time: Duration | None = text(600.0, "TIME", "Time for everything, such as 90s, 10m, 1h30m; training takes at most 70 %", gt=0)
+    bits_images: int = Field(2000, ge=0, description="Validation images to try each number format on; 0 takes all")
+    bench_threads: int = Field(1, ge=1, description="Processor threads of each runtime when speed is measured")
+
+
+def run(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Train, test, and carry the network through every later stage; each writes its files into the run as soon as it is done."""
+    settings = _training(config)
+    prepared = train.prepare(settings, record)
+    train.write_prepared(prepared, settings, record)
+    record.write_json("quote.json", {"quoted": train.quote_of(prepared, train.build(prepared, settings))})
+    record.event("quote", **record.read_json("quote.json")["quoted"])
+    result = train.finish(prepared, settings, record, resume=False)
+    record.write_json("trained.json", result)
+    return _ship(config, prepared, record)
+
+
+def resume(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Go on where the run stopped; a stage that had come to its end is not done again."""
+    settings = _training(config)
+    prepared = train.prepared_of(settings, record)
+    if not runs.open(record.folder).has("trained.json"):
+        record.write_json("trained.json", train.finish(prepared, settings, record, resume=True))
+    return _ship(config, prepared, record)
+
+
+def quote(config: Config) -> dict[str, Any]:
+    """Return what would be done and what training would take."""
+    return train.quote(_training(config)) | {"time_for_everything": format_duration(config.time) if config.time else "as long as it takes"}
+
+
+def _training(config: Config) -> train.Config:
+    """Return the settings of the training stage: those of `train`, and its part of the time."""
+    given = {name: value for name, value in config.model_dump(exclude_unset=True).items() if name in train.Config.model_fields}
+    return train.Config.model_validate(given | {"time": config.time * TRAINING_SHARE if config.time else None})
+
+
+def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict[str, Any]:
+    """Look at the cost, find the fewest bits, export with proof, and measure; return the result of the verb."""
+    where, workers = str(record.folder), config.workers
+    bits = precision.Config(run=where, max_drop=config.max_drop, images=config.bits_images, workers=workers)
+    stages: list[tuple[str, Callable[[], Any]]] = [
+        ("analysis.json", lambda: record.write_json("analysis.json", analysis.analyse(trained.load(runs.open(record.folder)).graph))),
+        ("precision.json", lambda: precision.run(bits, record, dataset=prepared.dataset)),
+        ("export.json", lambda: export.run(export.Config(run=where, overwrite=True, workers=workers), record, dataset=prepared.dataset)),
+        ("bench.json", lambda: bench.run(bench.Config(run=where, threads=config.bench_threads), record)),
+    ]
+    for name, stage in stages:
+        if not runs.open(record.folder).has(name):
+            stage()
+    return _summarise(record)
+
+
+def _summarise(record: runs.Record) -> dict[str, Any]:
+    result = dict(record.read_json("trained.json"))
+    cost, bits, file, speed = (record.read_json(f"{stage}.json") for stage in ("analysis", "precision", "export", "bench"))
+    result["macs"] = cost["totals"]["macs"]
+    result["bits"] = {key: bits[key] for key in BITS}
+    result["export"] = {"file": str(record.folder / file["file"]), "bytes": file["bytes"], "parity": file["parity"]}
+    result["speed"] = [{key: row[key] for key in SPEED} for row in speed["rows"]]
+    fastest = min((row for row in result["speed"] if row["batch"] == 1), key=lambda row: row["median_ms"])
+    result["summary"] = result["summary"] | {"bits": bits["chosen"], "file_bytes": file["bytes"], "latency_ms": fastest["median_ms"]}
+    return result
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text: what was made, and how fast it is."""
+    bits, file = result["bits"], result["export"]
+    made = train.rows(result)
+    made.insert(1, ["cost", f"{result['macs'] / 1e6:.3g} million multiply-adds an image"])
+    made += [
+        ["fewest bits", _bits(bits)],
+        ["weights", f"{size(bits['weight_bytes'])} at those bits, {size(bits['float32_weight_bytes'])} in float32"],
+        ["file", f"{printable(file['file'])} ({size(file['bytes'])})"],
+        ["parity", f"{file['parity']['different']} of {file['parity']['images']:,} validation images predicted otherwise by the file"],
+    ]
+    return "\n\n".join([table(["what", "result"], made), bench.speed_table(result["speed"])])
+
+
+def _bits(bits: Mapping[str, Any]) -> str:
+    if bits["chosen"] is None:
+        return f"float32: no narrower format stays within {bits['max_drop']:g} points"
+    confirmed = bits["confirmed"]
+    if confirmed is None:
+        return f"{bits['chosen']} within {bits['max_drop']:g} points"
+    change = f"{percent(confirmed['accuracy'])} against {percent(confirmed['baseline'])} on the test images"
+    return f"{bits['chosen']} within {bits['max_drop']:g} points ({change})"
