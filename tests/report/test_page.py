@@ -214,3 +214,21 @@ def test_an_epoch_done_again_counts_once(copy: Path) -> None:
     runs.attach(copy).event("epoch", epoch=24.0, step=216, loss=0.05, accuracy=1.0, lr=0.0, val_loss=0.1, val_accuracy=0.999, seconds=60.0)
     text = read_page(report.render(copy)).text
     assert "24 epochs in 1 min 00 s" in text and "epoch 24, with 99.9 %" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"confirmed": None}, "Within your limit of 0.5 points: 6 bits (int6), no accuracy lost on 360 validation images."),
+        ({"chosen": None}, "No format that was tried stays within the limit of 0.5 points; the network keeps its 32-bit floats."),
+        (
+            {"confirmed": {"baseline": 0.98, "accuracy": 0.97, "drop": 1.0, "drop_low": -0.2, "drop_high": 2.2, "n": 300}},
+            "Not confirmed: 6 bits (int6) kept the limit of 0.5 points with no accuracy lost on 360 validation images, "
+            "but 1.00 points lost on 300 test images that the search did not see. On other images the drop may reach 2.2 points",
+        ),
+    ],
+)
+def test_verdict_follows_the_images(copy: Path, change: dict[str, object], expected: str) -> None:
+    path = copy / "precision.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert expected in read_page(report.render(copy)).text

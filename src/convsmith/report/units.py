@@ -63,6 +63,11 @@ def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     return f"{digits3(value)}{SPACE}{steps[-1][1]}".rstrip(SPACE)
 
 
+def epochs(value: float) -> str:
+    """Return epochs with at most one decimal: 24, 32.6."""
+    return f"{round(value, 1):,g}"
+
+
 def tiny(value: float | None) -> str:
     """Return a very small number as 3.1 × 10⁻⁷."""
     if value is None or _missing(value):
@@ -71,7 +76,7 @@ def tiny(value: float | None) -> str:
         return "0"
     factor, _, exponent = f"{value:.1e}".partition("e")
     power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{factor} × 10{power}"
+    return f"{factor}{SPACE}×{SPACE}10{power}"
 
 
 def size(n_bytes: float | None) -> str:

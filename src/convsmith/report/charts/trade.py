@@ -30,8 +30,12 @@ def trade_chart(
     chosen: Option | None = None,
     levels: Sequence[tuple[str, float]] = (),
     y_format: Callable[[float], str] = "{:g}".format,
+    families: Sequence[str] = (),
 ) -> Markup:
-    """Draw options as points, each family joined by its best option per ``x``; ``levels`` are named horizontal lines."""
+    """Draw options as points, each family joined by its best option per ``x``; ``levels`` are named horizontal lines.
+
+    ``families``: all families of several charts, so that each looks the same in all of them.
+    """
     if not options:
         return Markup("")
     y_values = [option.y for option in options] + [value for _, value in levels]
@@ -40,7 +44,7 @@ def trade_chart(
     x, y = plot_scales((min(x_values) - 0.5, max(x_values) + 0.5), (y_ticks[0], y_ticks[-1]))
     parts = [frame(x, y, whole_ticks(min(x_values), max(x_values), 8), y_ticks, x_label, y_label, y_format)]
     parts += _level_lines(levels, x, y)
-    families = list(dict.fromkeys(option.family for option in options))
+    families = list(dict.fromkeys([*families, *(option.family for option in options)]))
     for index, family in enumerate(families):
         parts += _family([option for option in options if option.family == family], index, x, y)
     if chosen is not None:

@@ -30,6 +30,11 @@ class Bits:
     def limit(self) -> float:
         return self.baseline - self.max_drop / 100
 
+    @property
+    def images(self) -> str:
+        """What the images of the search are called."""
+        return {"val": "validation", "test": "test"}.get(str(self.stored.get("part")), "other")
+
     def holds(self, point: Mapping[str, Any]) -> bool:
         """Tell whether the observed drop is within the limit."""
         return float(point["drop"]) <= self.max_drop + 1e-9
@@ -57,7 +62,7 @@ def build(source: Source) -> dict[str, Any] | None:
         "max_drop": f"{bits.max_drop:g}",
         "n": units.count(bits.n),
         "chosen": bits.chosen and {"name": bits.chosen["format"], "bits": bits.chosen["bits"], "tensors": TENSORS[bits.chosen["tensors"]]},
-        "images": {"val": "validation", "test": "test"}.get(str(bits.stored.get("part")), ""),
+        "images": bits.images,
         "weights": [units.size(bits.stored.get(key)) for key in ("weight_bytes", "float32_weight_bytes")],
         "confirmed": _confirmed(bits),
         "rows": [_row(bits, point) for point in sorted(bits.points, key=lambda point: (point["bits"], point["drop"]))],
@@ -116,6 +121,7 @@ def _chart(bits: Bits, tensors: str, *, near: bool) -> Markup:
         chosen=chosen,
         levels=levels,
         y_format=units.axis_percent,
+        families=list(dict.fromkeys(str(point["family"]) for point in bits.points)),
     )
 
 

@@ -58,7 +58,11 @@ def _size(source: Source) -> dict[str, str] | None:
     export = source.table("export.json") or {}
     if not export.get("size_bytes"):
         return None
-    return {"name": "Size", "value": units.size(export["size_bytes"]), "note": f"{export['path']} with resize and labels inside"}
+    return {
+        "name": "Size",
+        "value": units.size(export["size_bytes"]),
+        "note": f"{export['path']} in 32-bit floats, resize and labels inside",
+    }
 
 
 def _latency(source: Source) -> dict[str, str] | None:
@@ -74,7 +78,11 @@ def _bits(source: Source) -> dict[str, str] | None:
         return None
     if found.chosen is None:
         return {"name": "Bits", "value": "32", "note": f"nothing smaller stays within {found.max_drop:g} points"}
-    return {"name": "Bits", "value": f"{found.chosen['bits']:g}", "note": f"{found.chosen['format']}, emulated"}
+    return {
+        "name": "Bits",
+        "value": f"{found.chosen['bits']:g}",
+        "note": f"{found.chosen['format']} in emulation; the file keeps 32-bit floats",
+    }
 
 
 def _lost(measured: Mapping[str, Any]) -> str:
@@ -93,16 +101,21 @@ def _verdict(source: Source) -> dict[str, str] | None:
     if found.chosen is None:
         words = f"No format that was tried stays within the limit of {limit}; the network keeps its 32-bit floats."
         return {"mark": "no", "words": words, "caution": ""}
-    measured = found.stored.get("confirmed") or found.chosen
-    within = found.holds(measured)
     chosen = f"{found.chosen['bits']:g} bits ({found.chosen['format']})"
-    where = f"{units.count(measured['n'])} {_images(found)}"
-    words = f"{'Within' if within else 'Beyond'} your limit of {limit}: {chosen}, {_lost(measured)} on {where}."
-    return {"mark": "yes" if within else "no", "words": words, "caution": _caution(measured, found.max_drop)}
-
-
-def _images(found: bits.Bits) -> str:
-    return "test images that the search did not see" if found.stored.get("confirmed") else "images"
+    tried = f"{_lost(found.chosen)} on {units.count(found.chosen['n'])} {found.images} images"
+    confirmed = found.stored.get("confirmed")
+    if not confirmed:
+        return {
+            "mark": "yes",
+            "words": f"Within your limit of {limit}: {chosen}, {tried}.",
+            "caution": _caution(found.chosen, found.max_drop),
+        }
+    seen = f"{_lost(confirmed)} on {units.count(confirmed['n'])} test images that the search did not see"
+    if found.holds(confirmed):
+        words = f"Within your limit of {limit}: {chosen}, {seen}."
+        return {"mark": "yes", "words": words, "caution": _caution(confirmed, found.max_drop)}
+    words = f"Not confirmed: {chosen} kept the limit of {limit} with {tried}, but {seen}."
+    return {"mark": "no", "words": words, "caution": _caution(confirmed, found.max_drop)}
 
 
 def _caution(measured: Mapping[str, Any], max_drop: float) -> str:

@@ -23,7 +23,7 @@ def build(source: Source) -> dict[str, Any] | None:
         "parts": [
             {
                 "title": "The network alone",
-                "note": "From normalised pixels to logits: what the runtimes differ in. The ratio is to PyTorch where it was measured.",
+                "note": "From normalised pixels to logits: what the runtimes differ in.",
                 "groups": _groups(bench["network"]),
             },
             {

@@ -28,9 +28,9 @@ def build(source: Source) -> dict[str, Any] | None:
     best = max(validated, key=lambda row: float(row["val_accuracy"]), default=None)
     ended = source.kinds("trained")
     return {
-        "epochs": f"{max(epochs):.4g}",
+        "epochs": units.epochs(max(epochs)),
         "took": units.duration(rows[-1].get("seconds")),
-        "best": best and {"epoch": f"{best['epoch']:.4g}", "accuracy": units.percent(best["val_accuracy"])},
+        "best": best and {"epoch": units.epochs(best["epoch"]), "accuracy": units.percent(best["val_accuracy"])},
         "ending": ENDINGS.get(str(ended[-1].get("stopped_by")), "") if ended else "",
         "resumed": len([event for event in source.kinds("resume") if "step" in event]),
         "arithmetic": _arithmetic(source),
