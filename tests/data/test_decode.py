@@ -213,6 +213,24 @@ def test_a_huge_image_is_refused_by_its_header() -> None:
     assert Image.MAX_IMAGE_PIXELS == limit
 
 
+def test_memory_that_runs_out_is_told(picture, monkeypatch) -> None:
+    raw = encoded(Image.fromarray(picture(12)), "PNG")
+
+    def load(self: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    look = inspect(raw, "x.png")
+    assert (look.kind, look.reason) == ("too_large", "there is not enough memory to decode 12 x 12 pixels")
+
+
+def test_a_multi_picture_jpeg_of_a_camera_is_one_image(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (8, 8), "blue")
+    raw = encoded(first, "MPO", save_all=True, append_images=[second])
+    look = inspect(raw, "x.jpg")
+    assert (look.kind, look.height, look.format) == ("", 16, "MPO")
+
+
 def test_the_pixel_limit_is_inclusive(picture) -> None:
     raw = encoded(Image.fromarray(picture(8, 10, 10)), "PNG")
     assert inspect(raw, "x.png", max_pixels=100).kind == ""

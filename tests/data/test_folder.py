@@ -83,13 +83,13 @@ def test_images_deeper_inside_a_class_belong_to_it(class_folder) -> None:
 
 def test_names_with_spaces_unicode_and_newlines(class_folder, picture) -> None:
     root = class_folder({"zwei Wörter": 4, "猫\n犬": 4})
-    strange = root / "zwei Wörter" / "a b\nc's \"d\" é.png"
+    strange = root / "zwei Wörter" / 'a b\nc\'s "d" é.png'
     Image.fromarray(picture(77)).save(strange)
     (root / "zwei Wörter" / os.fsdecode(b"\xff\xfe.png")).write_bytes(strange.read_bytes()[:40])
     dataset = data.open(root)
     assert set(dataset.classes) == {"zwei Wörter", "猫\n犬"}
     assert sum(map(len, dataset.splits.values())) == 9
-    assert "zwei Wörter/a b\nc's \"d\" é.png" in set().union(*(names(split) for split in dataset.splits.values()))
+    assert 'zwei Wörter/a b\nc\'s "d" é.png' in set().union(*(names(split) for split in dataset.splits.values()))
     assert [problem.left_out for problem in dataset.problems] == [True]
     assert len(data.fingerprint(dataset)) == 64
     x = data.pixels(dataset.train, data.Preprocess(8, 8), workers=1)
@@ -131,6 +131,16 @@ def test_a_symlink_loop_is_not_entered(class_folder) -> None:
     found = {(problem.name, problem.kind) for problem in dataset.problems}
     assert found == {("cat/again", "loop"), ("dog/self", "unreadable")}
     assert sum(map(len, dataset.splits.values())) == 10
+
+
+def test_folders_nested_very_deep(class_folder) -> None:
+    root = class_folder({"cat": 5, "dog": 5})
+    deep = root / "cat"
+    for _ in range(600):
+        deep = deep / "d"
+        deep.mkdir()
+    (root / "cat" / "000.png").rename(deep / "deep.png")
+    assert sum(map(len, data.open(root).splits.values())) == 10
 
 
 def test_links_to_files_and_folders_elsewhere_are_followed(class_folder, tmp_path: Path, picture) -> None:

@@ -122,6 +122,18 @@ def test_a_dataset_without_validation_says_so() -> None:
         _ = dataset.val
 
 
+def test_images_that_are_only_looked_at(class_folder) -> None:
+    root = class_folder({"cat": 2}, under="test")
+    with pytest.raises(DataError, match="no train part"):
+        data.open(root)
+    dataset = data.open(root, trainable=False)
+    assert (dataset.classes, len(dataset.test)) == (("cat",), 2)
+    with pytest.raises(UsageError, match="photos has no train part; it has test"):
+        _ = dataset.train
+    single = data.open(root / "test", trainable=False)
+    assert set(single.splits) == {"train"} and len(single.train) == 2
+
+
 @pytest.mark.parametrize(("val", "test"), [(-0.1, 0.2), (0.2, 1.0), (0.5, 0.5), (float("nan"), 0.2)])
 def test_impossible_fractions(val, test) -> None:
     with pytest.raises(UsageError, match="each must be at least 0 and their sum below 1"):

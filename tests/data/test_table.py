@@ -42,6 +42,7 @@ def test_a_column_of_parts_is_kept(class_folder, header) -> None:
     dataset = data.open(write(root / "list.csv", lines))
     assert {part: count.tolist() for part, count in dataset.counts().items()} == {"train": [3, 3], "val": [1, 1], "test": [2, 2]}
 
+
 def test_an_unknown_part_is_refused_with_its_line(class_folder) -> None:
     table = write(class_folder({"cat": 6, "dog": 6}) / "list.csv", ["path,label,split", "cat/000.png,cat,train", "dog/000.png,dog,holdout"])
     with pytest.raises(DataError, match=r"list\.csv, line 3: the part is 'holdout'; allowed are train, training, val"):

@@ -68,6 +68,8 @@ class Dataset:
 
     @property
     def train(self) -> Split:
+        if "train" not in self.splits:
+            raise UsageError(f"{self.name} has no train part; it has {', '.join(self.splits)}")
         return self.splits["train"]
 
     @property

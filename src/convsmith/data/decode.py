@@ -125,6 +125,8 @@ def _look(file: BinaryIO, name: str, max_pixels: int) -> tuple[Look, NDArray[np.
             image = Image.open(file, formats=OPENED)
     except UnidentifiedImageError:
         return Look(kind="unreadable", reason=_foreign(head)), None
+    except MemoryError:
+        return Look(kind="too_large", reason="there is not enough memory to open it"), None
     except Exception as error:  # Pillow's parsers raise a dozen types on damaged headers
         return Look(kind="unreadable", reason=f"the header is damaged ({_words(error)})"), None
     width, height, form, mode = image.width, image.height, image.format or "", image.mode
@@ -133,6 +135,8 @@ def _look(file: BinaryIO, name: str, max_pixels: int) -> tuple[Look, NDArray[np.
     try:
         frames = getattr(image, "n_frames", 1) if form in ANIMATED else 1
         pixels = plain(image)
+    except MemoryError:
+        return Look(kind="too_large", reason=f"there is not enough memory to decode {width} x {height} pixels"), None
     except Exception as error:  # and again on damaged pixel data
         return Look(kind="truncated", reason=f"the {form} pixel data ends early or is damaged ({_words(error)})"), None
     kind, reason = _remark(form, name, frames)

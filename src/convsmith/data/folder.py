@@ -12,6 +12,8 @@ from convsmith.data.dataset import Problem
 from convsmith.data.source import FREE, PART_NAMES, PARTS
 from convsmith.errors import DataError
 
+# a folder to visit: its path, its parts, the device and inode of every folder above it
+Stop = tuple[str, tuple[str, ...], frozenset[tuple[int, int]]]
 SILENT = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -60,43 +62,50 @@ def walk(root: Path) -> Tree:
             pass
     except OSError as error:
         raise DataError(f"the folder {str(root)!r} cannot be read ({error.strerror}); check its permissions") from error
-    _walk(str(root), (), frozenset(), tree)
+    ahead: list[Stop] = [(str(root), (), frozenset())]
+    while ahead:
+        ahead += _visit(*ahead.pop(), tree)
+    tree.files.sort(key=lambda file: file[0])
     return tree
 
 
-def _walk(folder: str, parts: tuple[str, ...], above: frozenset[tuple[int, int]], tree: Tree) -> None:
+def _visit(folder: str, parts: tuple[str, ...], above: frozenset[tuple[int, int]], tree: Tree) -> list[Stop]:
+    """Add the files of one folder to the tree and return its folders."""
     try:
         here = os.stat(folder)  # noqa: PTH116 a str all the way: 100,000 Path objects cost a second
         identity = (here.st_dev, here.st_ino)
         if identity in above:
             tree.problems.append(Problem("/".join(parts), "loop", "a symbolic link to a folder above it; not entered"))
-            return
+            return []
         with os.scandir(folder) as listing:
             children = sorted(listing, key=lambda child: child.name)
     except OSError as error:
         tree.problems.append(Problem("/".join(parts), "unreadable", f"the folder cannot be read ({error.strerror})"))
-        return
+        return []
     tree.folders.add(parts)
+    below = above | {identity}
+    folders: list[Stop] = []
     for child in children:
         if is_hidden(child.name):
             tree.hidden += 1
-        else:
-            _enter(child, (*parts, child.name), above | {identity}, tree)
+        elif _is_folder(child, (*parts, child.name), tree):
+            folders.append((child.path, (*parts, child.name), below))
+    return folders[::-1]
 
 
-def _enter(child: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]], tree: Tree) -> None:
+def _is_folder(child: os.DirEntry[str], parts: tuple[str, ...], tree: Tree) -> bool:
+    """Tell a folder; a file goes into the tree, anything else among its problems."""
     try:
         mode = child.stat().st_mode
     except OSError as error:
         reason = "a symbolic link to nothing" if child.is_symlink() else f"it cannot be looked at ({error.strerror})"
         tree.problems.append(Problem("/".join(parts), "unreadable", reason))
-        return
-    if stat.S_ISDIR(mode):
-        _walk(child.path, parts, above, tree)
-    elif stat.S_ISREG(mode):
+        return False
+    if stat.S_ISREG(mode):
         tree.files.append((parts, child.path))
-    else:
+    elif not stat.S_ISDIR(mode):
         tree.problems.append(Problem("/".join(parts), "unreadable", "not a regular file (a pipe, socket or device)"))
+    return stat.S_ISDIR(mode)
 
 
 def arrange(tree: Tree, origin: str) -> Listing:

@@ -38,9 +38,7 @@ def open_npz(path: Path) -> Source:
     parts = [part for part in (0, 1, 2) if part in found] if 0 in found else [FREE]
     labels = {part: _labels(path, found[part][1], arrays[found[part][1]]) for part in parts}
     classes, numbered = _classes(path, arrays, labels)
-    blocks = [
-        (found[part][0], part, as_pixels(f"{path.name}: {found[part][0]}", arrays[found[part][0]]), numbered[part]) for part in parts
-    ]
+    blocks = [(found[part][0], part, as_pixels(f"{path.name}: {found[part][0]}", arrays[found[part][0]]), numbered[part]) for part in parts]
     return resident(path.stem, str(path), classes, blocks)
 
 

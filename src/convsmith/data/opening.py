@@ -32,6 +32,7 @@ def open(
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
+    trainable: bool = True,
 ) -> Dataset:
     """Open labelled images and split them; nothing in ``path`` is ever changed.
 
@@ -40,13 +41,15 @@ def open(
     ``val``, ``test``: the parts to carve out where the source gives none; a given part is kept. 0 carves none.
     ``workers``: processes that look at the files; by default one a processor when there are many files, else none.
     ``progress``: called with (done, total) files.
+    ``trainable``: False to look at images only (to evaluate or predict): given parts as they are, any others all in train, and one
+    class or a lone test part is no error.
 
     Raises: DataError with a sentence that says what is wrong and what to do.
     """
     source = without_empty_classes(read(path, progress=progress, max_pixels=max_pixels, workers=workers))
     if not len(source):
         raise DataError(summary(source.origin, source.problems))
-    division = divide(source, val, test, seed)
+    division = divide(source, val, test, seed, trainable)
     splits: dict[SplitName, Split] = {}
     for number, part in enumerate(PARTS):
         rows = np.flatnonzero(division.part == number)

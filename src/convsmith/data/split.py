@@ -29,10 +29,11 @@ class Division:
     notes: tuple[str, ...]
 
 
-def divide(source: Source, val: float, test: float, seed: int) -> Division:
+def divide(source: Source, val: float, test: float, seed: int, trainable: bool = True) -> Division:
     """Assign every image of a source to a part.
 
     A given test part is never made smaller: of images that stand in two parts, the copy nearer to training is left out.
+    ``trainable=False`` carves nothing and asks neither for two classes nor for a training part.
 
     Raises: DataError for fewer than two classes or too few images in a class; UsageError for fractions that cannot be.
     """
@@ -40,6 +41,8 @@ def divide(source: Source, val: float, test: float, seed: int) -> Division:
         raise UsageError(f"val is {val} and test is {test}; each must be at least 0 and their sum below 1")
     part, problems = _clean(source)
     notes: list[str] = []
+    if not trainable:
+        return Division(part, tuple(problems), ())
     if (source.given == FREE).all():
         wanted = {VAL: val, TEST: test}
     else:
