@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,3 +118,12 @@ def test_the_numbers_of_torchvision() -> None:
         meta = next(iter(get_model_weights(name))).meta
         assert meta["num_params"] == models.ZOO[name].parameters, name
         assert f"{models.ZOO[name].macs / 1e9:.3f}" == f"{meta['_ops']:.3f}", name
+
+
+def test_the_document_shows_the_zoo() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    for name, entry in models.ZOO.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert entry.source in row
+        if entry.parameters is not None and entry.macs is not None:
+            assert f"| {entry.parameters:,} | {entry.macs:,} |" in row
