@@ -27,6 +27,8 @@ def test_sizes(count: float, shown: str) -> None:
     assert text.size(count) == shown
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0.84, "0.8 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.84, "0.8 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
 def test_durations_are_shown(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown

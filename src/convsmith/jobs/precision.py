@@ -69,8 +69,8 @@ def _search(
     ranges = precision.calibrate(fold_batch_norm(graph), calibration)
     families = config.families or None
 
-    def progress(done: int, total: int) -> None:
-        record.progress("precision", done, total)
+    def progress(done: int, total: int, name: str) -> None:
+        record.progress("precision", done, total, format=name)
 
     tried: list[precision.Point] = []
     if config.sweep:
