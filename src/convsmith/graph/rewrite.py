@@ -32,16 +32,14 @@ def remove_node(graph: Graph, name: str) -> Graph:
     if len(node.outputs) != 1:
         raise UsageError(f"node {name!r} ({node.op}) has {len(node.outputs)} outputs; only a node of one can be removed")
     source, target = node.inputs[0], node.outputs[0]
-    rest = dataclasses.replace(graph, nodes=tuple(n for n in graph if n.name != name)) if not reads(graph, target) else None
-    if rest is not None and target not in {value.name for value in graph.outputs}:
-        return drop_unread_weights(rest)
-    bypassed = tuple(_read_as(n, {target: source}) for n in graph if n.name != name)
+    rest = tuple(n for n in graph if n.name != name)
     if target not in {value.name for value in graph.outputs}:
-        return drop_unread_weights(dataclasses.replace(graph, nodes=bypassed))
-    if source in graph.weights or source in {value.name for value in graph.inputs}:
+        nodes = tuple(_read_as(n, {target: source}) for n in rest)
+    elif source in graph.weights or source in {value.name for value in graph.inputs}:
         raise UsageError(f"node {name!r} makes the graph's output from an input; it cannot be removed")
-    renamed = tuple(_renamed(n, {source: target}) for n in bypassed)
-    return drop_unread_weights(dataclasses.replace(graph, nodes=renamed))
+    else:
+        nodes = tuple(_renamed(n, {source: target}) for n in rest)
+    return drop_unread_weights(dataclasses.replace(graph, nodes=nodes))
 
 
 def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
