@@ -146,15 +146,17 @@ def largest_code(fmt: Format) -> int:
 
 
 def _check_fixed(fmt: Format) -> None:
-    name = fmt.kind + (f"<{fmt.integer_bits},{fmt.fraction_bits}>" if fmt.kind == "fixed" else f"({fmt.integer_bits})")
+    name = ("" if fmt.signed else "u") + (
+        f"fixed<{fmt.integer_bits},{fmt.fraction_bits}>" if fmt.kind == "fixed" else f"int{fmt.integer_bits}"
+    )
     if fmt.exponent_bits or fmt.significand_bits or fmt.bias or fmt.specials != "finite" or not fmt.subnormals:
         raise UsageError(f"{name}: exponent, significand, bias, subnormals and specials belong to floats.")
     if fmt.symmetric and not fmt.signed:
         raise UsageError(f"{name}: an unsigned format cannot be symmetric.")
     low, high = (2, CARRIER_SIGNIFICAND_BITS + 1) if fmt.signed else (1, CARRIER_SIGNIFICAND_BITS)
     if not low <= fmt.bits <= high:
-        sign = "signed" if fmt.signed else "unsigned"
-        raise UsageError(f"{name}: a {sign} format must have {low} to {high} bits, since float32 carries the values; got {fmt.bits}.")
+        sign = "a signed" if fmt.signed else "an unsigned"
+        raise UsageError(f"{name}: {sign} format must have {low} to {high} bits, since float32 carries the values; got {fmt.bits}.")
     if not -MAX_SCALE_BITS <= fmt.fraction_bits <= MAX_SCALE_BITS:
         raise UsageError(
             f"{name}: fraction bits must be -{MAX_SCALE_BITS} to {MAX_SCALE_BITS}, since float32 carries the values; "

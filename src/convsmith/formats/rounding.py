@@ -130,10 +130,9 @@ def _by_numpy(
             divisor = scale.factors[np.arange(start, start + part.size) // scale.inner % scale.factors.size]
             quotient = (part / divisor).astype(np.float64)
             result[start : start + _CHUNK] = round_values(quotient, spec, words) * divisor
-    result = result.reshape(array.shape)
     if out is None:
-        return result
-    out[...] = result
+        return result.reshape(array.shape)
+    out[...] = result.reshape(array.shape)
     return out
 
 

@@ -76,7 +76,8 @@ def _cut_bits(size: F64, negative: Flags, spec: Constants, words: NDArray[np.uin
             added = np.where((rest != 0) & (odd == 0), _ONE << cut, np.uint64(0))
         case "stochastic":
             added = (_drawn(spec, words) << np.uint64(64 - spec.random_bits)) >> (np.uint64(64) - cut)
-    return ((code + added) & ~rest_mask).view(np.float64)
+    rounded: F64 = ((code + added) & ~rest_mask).view(np.float64)
+    return rounded
 
 
 def _whole_steps(size: F64, negative: Flags, spec: Constants, words: NDArray[np.uint32] | None) -> F64:

@@ -1,0 +1,171 @@
+"""Array rounding, NumPy and every native level, against the specification and against gfloat and ml_dtypes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+
+import gfloat
+import numpy as np
+import pytest
+from format_oracles import GFLOAT_MODES, ML_DTYPES, gfloat_format
+from numpy.typing import NDArray
+
+from convsmith import _native, formats
+from convsmith.formats import Format
+
+F32 = NDArray[np.float32]
+LEVELS = ["numpy", *_native.levels()]
+SEED, STREAM = 0x1234_5678_9ABC_DEF0, 3
+
+SMALL = [
+    "e2m1 e2m1ieee e3m2 e2m3 e1m2 e1m3finite e4m0 e4m0:bias=6 e3m1:flush e3m2fn e2m2fn:bias=-3:flush e5m2:bias=-20",
+    "int2 int4 uint4 int4:symmetric fixed<2,3> ufixed<1,3> fixed<8,-3> fixed<-2,6>",
+]
+LARGE = "fp32 tf32 bf16 fp16 e8m0 e8m22 e6m9:flush e2m23:bias=-50 int8 q2.14 fixed<10,15> ufixed<24,0> fixed<-80,100> fixed<110,-100>"
+
+
+def bits(x: F32) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(x, np.float32).view(np.uint32)
+
+
+def rounded(level: str, x: F32, fmt: Format, *modes: object, threads: int = 1, **options: object) -> F32:
+    """Round by one implementation."""
+    if level == "numpy":
+        return formats.round_numpy(x, fmt, *modes, **options)  # type: ignore[arg-type]
+    return formats.round_array(x, fmt, *modes, threads=threads, isa=level, **options)  # type: ignore[arg-type]
+
+
+def telling_inputs(fmt: Format) -> F32:
+    """Every value of a small format (a sample of a large one), midpoints and their neighbours, quarters, both ends, special values."""
+    rng = np.random.default_rng(0)
+    top, least = formats.max_value(fmt), formats.smallest_positive(fmt)
+    around = np.concatenate([least * np.arange(0, 6, 0.25), formats.smallest_normal(fmt) * (1 + np.arange(-8, 9) / 16)])
+    tops = top * (1 + formats.epsilon(fmt) * np.arange(-4, 5) / 4 / max(1.0, formats.epsilon(fmt)))
+    spread = np.exp2(rng.uniform(np.log2(least) - 2, np.log2(top) + 2, 100))
+    values = formats.values(fmt).astype(np.float64) if fmt.bits <= 6 else np.zeros(0)
+    gaps = np.diff(values)
+    with np.errstate(over="ignore"):
+        positive = np.concatenate([around, tops, spread, [0, np.inf, np.nan, 1e-45, 1e-38, 3e38]]).astype(np.float32)
+        inner = np.concatenate([values] + [values[:-1] + gaps * part for part in (0.25, 0.5, 0.75)]).astype(np.float32)
+    x = np.concatenate([positive, -positive, inner])
+    with np.errstate(over="ignore"):
+        return np.concatenate([x, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, np.float32(-np.inf))])
+
+
+def modes_of(fmt: Format) -> Iterator[tuple[formats.Rounding, formats.Overflow]]:
+    overflows: list[formats.Overflow] = ["saturate"]
+    if fmt.kind != "float" and not fmt.symmetric:
+        overflows.append("wrap")
+    if fmt.specials != "finite":
+        overflows.append("infinity")
+    yield from itertools.product(formats.ROUNDINGS, overflows)
+
+
+@cache
+def expected(text: str) -> list[tuple[tuple[formats.Rounding, formats.Overflow], int, NDArray[np.uint32]]]:
+    """The specification's results for all modes: computed once, compared with each implementation."""
+    fmt = formats.parse(text)
+    x = telling_inputs(fmt)
+    found = []
+    for mode, overflow in modes_of(fmt):
+        for random_bits in (1, 5, 24) if mode == "stochastic" else (24,):
+            drawn = formats.random_words(0, x.size, SEED, STREAM) >> np.uint32(32 - random_bits)
+            results = [formats.round_scalar(float(v), fmt, mode, overflow, int(r), random_bits) for v, r in zip(x, drawn, strict=True)]
+            found.append(((mode, overflow), random_bits, bits(np.array(results, np.float32))))
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("text", " ".join([*SMALL, LARGE]).split())
+def test_all_modes_equal_the_specification_bit_for_bit(text: str, level: str) -> None:
+    fmt = formats.parse(text)
+    x = telling_inputs(fmt)
+    for modes, random_bits, want in expected(text):
+        got = rounded(level, x, fmt, *modes, seed=SEED, stream=STREAM, random_bits=random_bits)
+        wrong = np.flatnonzero(bits(got) != want)
+        assert wrong.size == 0, (modes, random_bits, x[wrong[:3]], got[wrong[:3]], want[wrong[:3]].view(np.float32))
+
+
+FP16_CODES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+with np.errstate(invalid="ignore"):
+    PATTERNS = np.random.default_rng(1).integers(0, 1 << 32, 200_000, dtype=np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("level", ["numpy", _native.levels()[-1]])
+@pytest.mark.parametrize("name", ML_DTYPES)
+def test_nearest_even_equals_ml_dtypes(name: str, level: str) -> None:
+    fmt = formats.parse(name)
+    for x in (FP16_CODES, PATTERNS):
+        with np.errstate(all="ignore"):
+            theirs = x.astype(ML_DTYPES[name]).astype(np.float32)
+        ours = rounded(level, x, fmt, "nearest_even", "saturate" if fmt.specials == "finite" else "infinity")
+        # The formats without NaN turn NaN into some number there; here it stays NaN.
+        number = ~np.isnan(x)
+        np.testing.assert_array_equal(np.isnan(ours[number]), np.isnan(theirs[number]))
+        number &= ~np.isnan(ours)
+        np.testing.assert_array_equal(bits(ours[number]), bits(theirs[number]))
+        assert np.isnan(ours[np.isnan(x)]).all()
+
+
+@pytest.mark.parametrize("mode", ["nearest_even", "toward_zero", "up", "down", "nearest_away"])
+@pytest.mark.parametrize("name", ["tf32", "bf16", "fp16", "e5m2", "e4m3fn", "e3m2", "e2m3", "e2m1", "e6m9"])
+def test_directions_equal_gfloat(name: str, mode: formats.Rounding) -> None:
+    fmt = formats.parse(name)
+    finite = fmt.specials == "finite"
+    for x in (FP16_CODES, PATTERNS[:50_000]):
+        x = x[np.isfinite(x)]
+        with np.errstate(all="ignore"):
+            theirs = gfloat.round_ndarray(gfloat_format(fmt), x.astype(np.float64), GFLOAT_MODES[mode], sat=finite).astype(np.float32)
+        ours = formats.round_array(x, fmt, mode, "saturate" if finite else "infinity")
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
+        number = ~np.isnan(ours)
+        np.testing.assert_array_equal(bits(ours[number]), bits(theirs[number]))
+
+
+@pytest.mark.parametrize("text", ["e5m2", "e4m3fn", "e2m1", "bf16", "e3m1:flush", "int4", "q8.8", "ufixed<2,6>"])
+def test_properties(text: str) -> None:
+    fmt = formats.parse(text)
+    x = np.sort(np.concatenate([PATTERNS[np.isfinite(PATTERNS)][:20_000], FP16_CODES[np.isfinite(FP16_CODES)]]))
+    members = formats.values(fmt)
+    for mode in formats.ROUNDINGS:
+        y = formats.round_array(x, fmt, mode)
+        assert np.isin(y, members).all()
+        np.testing.assert_array_equal(bits(formats.round_array(y, fmt, mode)), bits(y))
+        if mode not in ("stochastic", "to_odd"):
+            assert (np.diff(y) >= 0).all()
+        if mode in ("toward_zero", "nearest_even", "nearest_away", "to_odd") and formats.min_value(fmt) == -formats.max_value(fmt):
+            np.testing.assert_array_equal(formats.round_array(-x, fmt, mode), -y)
+    inside = (x >= members[0]) & (x <= members[-1])
+    up, down = (formats.round_array(x, fmt, mode)[inside] for mode in ("up", "down"))
+    assert (down <= x[inside]).all() and (x[inside] <= up).all()
+    exact = np.isin(x[inside], members)
+    np.testing.assert_array_equal(up == down, exact)
+
+
+def test_to_odd_makes_double_rounding_harmless() -> None:
+    # Boldo and Melquiond 2008: rounding to odd with two bits more, then to nearest, equals rounding once.
+    x = np.concatenate([FP16_CODES, PATTERNS])
+    x = x[np.isfinite(x) & (np.abs(x) < 1e38)]
+    once = formats.round_array(x, formats.CATALOGUE["bf16"])
+    odd = formats.round_array(x, Format.float(8, 9), "to_odd")
+    np.testing.assert_array_equal(bits(formats.round_array(odd, formats.CATALOGUE["bf16"])), bits(once))
+    even = formats.round_array(x, Format.float(8, 9))
+    assert (bits(formats.round_array(even, formats.CATALOGUE["bf16"])) != bits(once)).any()
+
+
+def test_float64_is_rounded_once() -> None:
+    # By way of float32 the first would become 448 and the second 1 (ml_dtypes issue 401).
+    x = np.array([-431.99999999999994, 1 + 2**-8 + 2**-40])
+    assert formats.round_array(x[:1], formats.CATALOGUE["e4m3fn"]).tolist() == [-416.0]
+    assert formats.round_array(x[1:], formats.CATALOGUE["bf16"]).tolist() == [1.0078125]
+    rng = np.random.default_rng(2)
+    wide = np.concatenate([rng.normal(size=300) * 10.0 ** rng.integers(-320, 300, 300), [1e308, -5e-324, np.inf, -np.nan, 0.0]])
+    for text in ("e4m3fn", "bf16", "e8m23", "q4.12", "fixed<60,-50>"):
+        fmt = formats.parse(text)
+        for mode, overflow in modes_of(fmt):
+            drawn = formats.random_words(0, wide.size) >> np.uint32(8)
+            want = [formats.round_scalar(float(v), fmt, mode, overflow, int(r)) for v, r in zip(wide, drawn, strict=True)]
+            got = formats.round_array(wide, fmt, mode, overflow)
+            np.testing.assert_array_equal(bits(got), bits(np.array(want, np.float32)))
