@@ -28,7 +28,7 @@ def parameters(schema: type[BaseModel]) -> list[inspect.Parameter]:
 
 def common(verb: Verb, quotable: bool) -> list[inspect.Parameter]:
     """Return the parameters that do not belong to the schema."""
-    made = [
+    made: list[tuple[str, str, Any, str, str]] = [
         ("config", "config", Path | None, "FILE", "YAML or JSON file of settings"),
         ("sets", "set", list[str] | None, "KEY=VALUE", "Any setting, nested ones too: --set training.momentum=0.8"),
     ]
@@ -74,8 +74,7 @@ def _flag_type(annotation: Any) -> Any:
     if annotation in _PLAIN or typing.get_origin(annotation) is Literal:
         return annotation
     if typing.get_origin(annotation) in (tuple, list):
-        inner = _flag_type(typing.get_args(annotation)[0])
-        return list[inner]
+        return list.__class_getitem__(_flag_type(typing.get_args(annotation)[0]))
     return str
 
 

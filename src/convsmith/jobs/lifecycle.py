@@ -47,20 +47,17 @@ def perform(verb: str, config: BaseModel | Mapping[str, Any], *, out: str | Path
     module = job.module
     settings = config if isinstance(config, BaseModel) else validate(module.Config, config)
     record, ends = _record(job, settings, out)
-    if isinstance(record, runs.Record):
-        watch.folder = record.folder
-        record.show_progress(watch.show)
-        record.hear = watch.hear
-    else:
-        record = runs.Unrecorded(watch.show, watch.hear)
-    with _told(record if ends and isinstance(record, runs.Record) else None):
+    if record is None:
+        with _told(None):
+            return Outcome(verb, module.run(settings, runs.Unrecorded(watch.show, watch.hear)), None)
+    watch.folder = record.folder
+    record.show_progress(watch.show)
+    record.hear = watch.hear
+    with _told(record if ends else None):
         result = module.run(settings, record)
-    page = None
-    if isinstance(record, runs.Record):
-        if ends:
-            record.finish("finished", **result.get("summary", {}))
-        page = _report(record)
-    return Outcome(verb, result, watch.folder, page)
+    if ends:
+        record.finish("finished", **result.get("summary", {}))
+    return Outcome(verb, result, watch.folder, _report(record))
 
 
 def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tuple[runs.Record | None, bool]:

@@ -14,7 +14,6 @@ from convsmith.data.input_size import split_sizes
 from convsmith.errors import DataError
 from convsmith.jobs.settings import Images
 
-
 _KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR files, or 'digits'"
 
 
