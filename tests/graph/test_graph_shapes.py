@@ -66,7 +66,11 @@ CASES: list[tuple[str, tuple, dict]] = [
     ("ReduceMax", (X,), {"keepdims": 0}),
     ("ReduceMin", (X,), {"keepdims": 1}),
     ("ArgMax", (X,), {"axis": 1, "keepdims": 0}),
-    ("Resize", (X, None, np.asarray([1, 1, 2, 3], np.float32)), {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+    (
+        "Resize",
+        (X, None, np.asarray([1, 1, 2, 3], np.float32)),
+        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    ),
     ("DepthToSpace", (X,), {"blocksize": 2}),
     ("Add", (X, np.ones((4, 1, 1), np.float32)), {}),
     ("Where", (X > 0, X, FLOAT), {}),
@@ -75,7 +79,7 @@ CASES: list[tuple[str, tuple, dict]] = [
     ("LRN", (X,), {"size": 3}),
     ("Softmax", (X,), {}),
     ("Cast", (X,), {"to": 7}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("op", "inputs", "attributes"), CASES, ids=lambda value: value if isinstance(value, str) else "")
@@ -97,8 +101,13 @@ def test_every_operator_with_a_kernel_has_a_rule() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=st.integers(1, 12), kernel=st.integers(1, 5), stride=st.integers(1, 4), dilation=st.integers(1, 3), before=st.integers(0, 3), after=st.integers(0, 3)
-)  # fmt: skip
+    size=st.integers(1, 12),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    before=st.integers(0, 3),
+    after=st.integers(0, 3),
+)
 def test_convolution_size_is_the_closed_form(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> None:
     x, w = np.zeros((1, 1, size, size), np.float32), np.zeros((1, 1, kernel, kernel), np.float32)
     attributes = {"strides": (stride,) * 2, "dilations": (dilation,) * 2, "pads": (before, before, after, after)}
@@ -139,7 +148,12 @@ def test_computed_shapes_are_followed() -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes", "message"),
     [
-        ("Conv", (X, np.ones((8, 3, 3, 3), np.float32)), {}, r"node 'node' \(Conv\) cannot take shapes \(2, 4, 6, 5\), \(8, 3, 3, 3\): input .* has 4 channels, weights .* need 3"),
+        (
+            "Conv",
+            (X, np.ones((8, 3, 3, 3), np.float32)),
+            {},
+            r"node 'node' \(Conv\) cannot take shapes \(2, 4, 6, 5\), \(8, 3, 3, 3\): .* has 4 channels, weights .* need 3",
+        ),
         ("Conv", (X, W, np.ones(7, np.float32)), {}, r"input 2 has shape \(7,\); 8 channels need \(8,\)"),
         ("Gemm", (X[0, 0], np.ones((4, 7), np.float32)), {}, "inner sizes 5 and 4 differ"),
         ("MatMul", (X, np.ones((4, 3), np.float32)), {}, "inner sizes 5 and 4 differ"),
@@ -148,7 +162,7 @@ def test_computed_shapes_are_followed() -> None:
         ("MaxPool", (X,), {}, "attribute 'kernel_shape' is missing"),
         ("BatchNormalization", (X, *(np.ones(5, np.float32),) * 4), {}, r"input 1 has shape \(5,\); 4 channels need \(4,\)"),
     ],
-)  # fmt: skip
+)
 def test_misfits_name_node_and_shapes(op: str, inputs: tuple, attributes: dict, message: str) -> None:
     graph, _ = one(op, *inputs, **attributes)
     with pytest.raises(UsageError, match=message):
