@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from convsmith.analysis import calibrate, fit_temperature
+from convsmith.analysis import calibrate, chance_error, fit_temperature
 from convsmith.errors import DataError, UsageError
 
 
@@ -73,3 +73,9 @@ def test_says_what_is_wrong() -> None:
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(UsageError, match="both must be more than 0"):
             calibrate(np.eye(3), np.arange(3), temperature=temperature)
+
+
+def test_chance_error_equals_what_exact_confidences_show() -> None:
+    found = [calibrate(*noisy(seed, 1.0, n=150)) for seed in range(60)]
+    seen, expected = np.mean([c.ece for c in found]), np.mean([chance_error(c) for c in found])
+    assert expected == pytest.approx(seen, rel=0.15)  # bins of one or two images are not normal

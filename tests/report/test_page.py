@@ -92,6 +92,42 @@ def test_is_accessible(page: PageReader) -> None:
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
+def test_colours_have_contrast() -> None:
+    style = (Path(report.__file__).parent / "templates" / "style.css").read_text()
+    blocks = re.findall(r"\{([^{}]*--page:[^{}]*)\}", style)
+    assert len(blocks) == 2  # light and dark
+    for block in blocks:
+        colour = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
+        for text in ("ink", "soft", "link", "yes", "no"):
+            assert contrast(colour[text], colour["page"]) >= 4.5, text
+            assert contrast(colour[text], colour["panel"]) >= 4.5, text
+        assert contrast(colour["ink"], colour["right"]) >= 4.5 and contrast(colour["ink"], colour["wrong"]) >= 4.5
+        for index in range(1, 6):
+            assert contrast(colour[f"series-{index}"], colour["page"]) >= 3  # WCAG 2.2, 1.4.11: graphics
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_source_without_a_test_part_is_not_called_tested(copy: Path) -> None:
+    path = copy / "dataset.json"
+    described = json.loads(path.read_text())
+    described["counts"].pop("test")
+    path.write_text(json.dumps(described))
+    text = read_page(report.render(copy)).text
+    assert "of 360 validation images are right" in text and "on 360 validation images" in text
+    assert "The same images chose the best weights" in text
+
+
 def test_command_can_be_pasted(page: PageReader) -> None:
     assert "convsmith forge 'my digits' --max-drop 0.5 --time 10m" in page.text
     assert "/opt/somewhere" not in page.text

@@ -34,7 +34,7 @@ from convsmith.report import units
         (units.latency(0.000214), "214 µs"),
         (units.latency(0.00214), "2.14 ms"),
         (units.latency(0.9999), "1.00 s"),
-        (units.latency(0), "0 µs"),
+        (units.latency(0), "0"),
         (units.duration(4.21), "4.2 s"),
         (units.duration(59.7), "1 min 00 s"),
         (units.duration(161), "2 min 41 s"),

@@ -1,6 +1,6 @@
 """What a network costs, and what its predictions are worth."""
 
-from convsmith.analysis.calibration import Bin, Calibration, calibrate, fit_temperature
+from convsmith.analysis.calibration import Bin, Calibration, calibrate, chance_error, fit_temperature
 from convsmith.analysis.cost import analyse
 from convsmith.analysis.cost_report import Layer, Report
 from convsmith.analysis.memory import Peak
@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "analyse",
     "calibrate",
+    "chance_error",
     "confusion_matrix",
     "evaluate",
     "fit_temperature",

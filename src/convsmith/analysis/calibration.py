@@ -104,6 +104,17 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, *, temperature: float = 1.0,
     )
 
 
+def chance_error(calibration: Calibration) -> float:
+    """Return about the calibration error that the same confidences would show if every one of them were exact.
+
+    With few images in a bin the share that is right differs from the confidence by chance: by sqrt(2 p (1 - p) / (pi n)) on average for
+    n images of confidence p (normal approximation). An error not much above this is no sign of bad calibration.
+    """
+    total = sum(item.count for item in calibration.bins)
+    spread = (math.sqrt(2 * item.count * item.confidence * max(0.0, 1 - item.confidence) / math.pi) for item in calibration.bins)
+    return math.fsum(spread) / total
+
+
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return the temperature that minimises the log loss of ``softmax(logits / temperature)``; fit it on validation logits.
 

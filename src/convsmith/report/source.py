@@ -58,6 +58,12 @@ class Source:
         predictions = self.run.predictions()
         return evaluate(predictions.logits, predictions.labels, self.classes(predictions.logits.shape[1]))
 
+    @property
+    def tested_on(self) -> str:
+        """What the images of the evaluation are called: a source without a test part is evaluated on its validation images."""
+        counts = (self.table("dataset.json") or {}).get("counts") or {"test": []}
+        return "test" if "test" in counts else "validation"
+
     def classes(self, count: int) -> list[str]:
         """Return the class names of the model or the data, numbers when neither tells ``count`` of them."""
         for name in ("model.json", "dataset.json"):

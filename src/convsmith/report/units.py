@@ -101,6 +101,8 @@ def latency(seconds: float | None) -> str:
     """Return a short time with three digits: 214 µs, 2.14 ms, 1.20 s."""
     if seconds is None or _missing(seconds):
         return MISSING
+    if seconds == 0:
+        return "0"
     return _scaled(seconds, ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))) if seconds >= 1e-6 else f"{digits3(seconds * 1e6)}{SPACE}µs"
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from convsmith.report.charts.svg import GLYPH_PX, element, text
 
 WIDTH, HEIGHT = 440.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 34.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 38.0, 44.0
 SERIES = 5  # colours, dashes and point shapes before they repeat
 
 
@@ -89,7 +89,7 @@ def mark(shape: int, x: float, y: float, radius: float = 4, **attributes: object
     return element("polygon", points=" ".join(f"{x + dx:.2f},{y + dy:.2f}" for dx, dy in corners), **attributes)
 
 
-def legend(names: Sequence[str], *, marks: bool = False, x: float = LEFT, y: float = 14) -> Markup:
+def legend(names: Sequence[str], *, marks: bool = False, x: float = LEFT, y: float = 12) -> Markup:
     """Return swatches and names, in a second line where they do not fit in one; ``marks`` shows point shapes in place of lines."""
     parts = []
     start = x

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convsmith.analysis import Evaluation
+from convsmith.analysis import Evaluation, chance_error
 from convsmith.report import units
 from convsmith.report.charts import confusion_chart, reliability_chart, share_bar
 from convsmith.report.mistakes import pictures
@@ -24,6 +24,7 @@ def build(source: Source) -> dict[str, Any] | None:
     shown = pictures(source)
     return {
         "n": units.count(evaluation.n),
+        "part": source.tested_on,
         "top1": units.percent(evaluation.top1, evaluation.n),
         "top5": units.percent(evaluation.top5, evaluation.n) if len(evaluation.classes) > 5 else None,
         "interval": [units.percent(bound, evaluation.n) for bound in evaluation.interval],
@@ -34,7 +35,9 @@ def build(source: Source) -> dict[str, Any] | None:
         "pairs": _pairs(evaluation),
         "rows": _rows(evaluation),
         "calibration": _calibration(evaluation),
-        "mistakes": [{**row, "confidence": units.percent(row["confidence"])} for row in shown],
+        "mistakes": [
+            {**row, "short": str(row["name"]).rpartition("/")[2], "confidence": units.percent(row["confidence"])} for row in shown
+        ],
     }
 
 
@@ -81,17 +84,15 @@ def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _calibration(evaluation: Evaluation) -> dict[str, Any]:
     raw, fitted = evaluation.calibration, evaluation.calibrated
     mean = sum(item.count * item.confidence for item in raw.bins) / evaluation.n
-    gap = mean - evaluation.top1
-    if abs(gap) < 0.01:
-        words = "On average the network is as sure as it is right."
-    else:
-        words = f"On average the network is {'too sure' if gap > 0 else 'less sure than it could be'}"
-        words += f": mean confidence {units.percent(mean)}, right {units.percent(evaluation.top1)}."
+    low, high = evaluation.interval
+    how = "as sure as it is right" if low <= mean <= high else "too sure" if mean > high else "less sure than it could be"
+    words = f"On average the network is {how}: mean confidence {units.percent(mean)}, right {units.percent(evaluation.top1, evaluation.n)}."
     bins = [vars(item) for item in raw.bins]
     label = f"Reliability diagram: expected calibration error {units.percent(raw.ece)}. {words}"
     return {
         "words": words,
         "ece": units.percent(raw.ece),
+        "chance": units.percent(chance_error(raw)) if chance_error(raw) > raw.ece / 4 else None,
         "chart": reliability_chart(bins, label=label),
         "fitted": fitted
         and {

@@ -31,6 +31,16 @@ class Bits:
         return self.baseline - self.max_drop / 100
 
     @property
+    def nearby(self) -> float:
+        """The lowest accuracy that is near the limit."""
+        return self.baseline - max(4 * self.max_drop, 2) / 100
+
+    def falls(self, tensors: str) -> bool:
+        """Tell whether a curve falls so deep that one cannot see what happens near the limit."""
+        lowest = min((float(point["accuracy"]) for point in self.points if point["tensors"] == tensors), default=1.0)
+        return self.baseline - lowest > 3 * (self.baseline - self.nearby)
+
+    @property
     def images(self) -> str:
         """What the images of the search are called."""
         return {"val": "validation", "test": "test"}.get(str(self.stored.get("part")), "other")
@@ -104,11 +114,10 @@ def _options(bits: Bits, tensors: str) -> dict[int, Option]:
 def _chart(bits: Bits, tensors: str, *, near: bool) -> Markup:
     options = _options(bits, tensors)
     if near:
-        lowest = bits.baseline - max(4 * bits.max_drop, 2) / 100
-        options = {index: option for index, option in options.items() if option.y >= lowest}
+        options = {index: option for index, option in options.items() if option.y >= bits.nearby}
     chosen = next((option for index, option in options.items() if bits.points[index] is bits.chosen), None)
     levels: Sequence[tuple[str, float]] = [("32-bit floats", bits.baseline)]
-    if near:
+    if near or not bits.falls(tensors):
         levels = [*levels, (f"limit: {bits.max_drop:g} points less", bits.limit)]
     label = (
         f"Accuracy against bits, {TENSORS[tensors].lower()}, {len(options)} formats; 32-bit floats {units.percent(bits.baseline, bits.n)}"
@@ -128,5 +137,5 @@ def _chart(bits: Bits, tensors: str, *, near: bool) -> Markup:
 def _close_up(bits: Bits) -> list[dict[str, Any]]:
     """The formats near the limit, where a whole curve shows no difference."""
     tensors = str(bits.chosen["tensors"]) if bits.chosen else "both"
-    svg = _chart(bits, tensors, near=True)
+    svg = _chart(bits, tensors, near=True) if bits.falls(tensors) else ""
     return [{"title": f"{TENSORS[tensors]}, close to the limit", "svg": svg}] if svg else []

@@ -50,7 +50,7 @@ def _accuracy(source: Source) -> dict[str, str] | None:
     return {
         "name": "Accuracy",
         "value": units.percent(evaluation.top1, evaluation.n),
-        "note": f"95{units.SPACE}% interval {low} to {high}, on {units.count(evaluation.n)} test images",
+        "note": f"95{units.SPACE}% interval {low} to {high}, on {units.count(evaluation.n)} {source.tested_on} images",
     }
 
 

@@ -53,6 +53,8 @@ def _balance(totals: Sequence[int]) -> str:
     least, most = min(totals), max(totals)
     if least == 0:
         return "At least one class has no image."
+    if least == most:
+        return f"The classes are balanced: {units.count(most)} images each."
     if most <= 1.5 * least:
         return f"The classes are balanced: {units.count(least)} to {units.count(most)} images each."
     return f"The largest class has {units.ratio(most / least)} the images of the smallest ({units.count(least)} to {units.count(most)})."
