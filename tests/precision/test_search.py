@@ -143,7 +143,7 @@ def test_errors() -> None:
         find_plan(GRAPH, Scores(lambda f: 900), [], 1)
     with pytest.raises(UsageError, match=r"tensors is 'weights'; allowed are weight, activation, both. Did you mean 'weight'\?"):
         candidate("int8", precision.layout(GRAPH), "weights")
-    with pytest.raises(UsageError, match=r"no family 'flot'; allowed are float e8"):
+    with pytest.raises(UsageError, match=r"no family 'flot'; allowed are int, fixed, float e5"):
         candidates(GRAPH, families=("flot",))
     with pytest.raises(UsageError, match="the family 'fixed' takes its integer bits from ranges"):
         candidates(GRAPH, families=("fixed",))
@@ -215,6 +215,7 @@ def test_a_real_network_end_to_end(tmp_path) -> None:
     assert (again, same) == (plan, points)
     path = precision.plot(points, tmp_path / "bits.png", max_drop=2.0)
     assert path.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in precision.plot(points, tmp_path / "bits.svg").read_text()
     with pytest.raises(DataError, match="120 images and 3 labels"):
         precision.scorer(GRAPH, x, labels[:3])
     with pytest.raises(UsageError, match="no points to plot"):

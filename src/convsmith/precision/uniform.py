@@ -22,12 +22,13 @@ Tensors = Literal["weight", "activation", "both"]
 TENSORS: Final[tuple[Tensors, ...]] = ("weight", "activation", "both")
 
 FAMILIES: Final[dict[str, str]] = {
-    "float e8": "significand bits at 8 exponent bits, the range of float32",
+    "int": "integers: one step size for each output channel of weights, for each tensor of activations",
+    "fixed": "fixed point: integer bits from the ranges seen, fraction bits varied",
     "float e5": "significand bits at 5 exponent bits, the range of fp16",
     "exponent": "exponent bits at 7 significand bits",
-    "fixed": "fixed point: integer bits from the ranges seen, fraction bits varied",
-    "int": "integers: one step size for each output channel of weights, for each tensor of activations",
+    "float e8": "significand bits at 8 exponent bits, the range of float32",
 }
+"""The families by name, cheapest first: what they find spares a search the wider ones."""
 
 SIGNIFICANDS: Final = {8: (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 5: (0, 1, 2, 3, 4, 5, 6, 8, 10)}
 EXPONENTS: Final = (2, 3, 4, 5, 6, 8)

@@ -55,9 +55,10 @@ def sketch(preprocess: Preprocess, image: str = "image") -> tuple[Sketch, str]:
     shape = s.op("Shape", "shape", image)
     height = s.op("Gather", "height", shape, s.constant("1", [1]))
     width = s.op("Gather", "width", shape, s.constant("2", [2]))
-    x = s.op("Transpose", "nchw", image, perm=[0, 3, 1, 2])
+    x = image
     if preprocess.resize == "crop":
         x, height, width = _crop(s, preprocess, x, height, width)
+    x = s.op("Transpose", "nchw", x, perm=[0, 3, 1, 2])
     x = _resize_width(s, preprocess, x, width)
     x = _resize_height(s, preprocess, x, height)
     scale, shift = affine(preprocess)
@@ -88,7 +89,7 @@ def _crop(s: Sketch, preprocess: Preprocess, x: str, height: str, width: str) ->
         ends.append(s.op("Add", f"crop/{axis}_end", starts[-1], kept[axis]))
     start = s.op("Concat", "crop/start", *starts, axis=0)
     end = s.op("Concat", "crop/end", *ends, axis=0)
-    return s.op("Slice", "crop/cut", x, start, end, s.constant("crop/axes", [2, 3])), kept["rows"], kept["columns"]
+    return s.op("Slice", "crop/cut", x, start, end, s.constant("crop/axes", [1, 2])), kept["rows"], kept["columns"]
 
 
 def _weights(s: Sketch, name: str, size: str, out: int) -> str:
