@@ -44,9 +44,10 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
             for column, count in enumerate(counts)
             if count
         ]
-    return canvas(
-        margin + n * side + 8, top + n * side + 8, *parts, label=label, class_="chart matrix compact" if n <= 12 else "chart matrix"
-    )
+    # a dozen classes may shrink to a narrow screen and stay legible; more scroll, fewer fit
+    shrinks = n <= 12 and margin + n * side > 320
+    style = "chart matrix compact" if shrinks else "chart matrix"
+    return canvas(margin + n * side + 8, top + n * side + 8, *parts, label=label, class_=style)
 
 
 def _cell(row: int, column: int, count: int, total: int, classes: Sequence[str], x: float, y: float, side: float) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 TEXT_PX = 11.5
-GLYPH_PX = 6.3  # mean width of a letter at that size
+GLYPH_PX = 6.8  # mean width of a letter at that size
 
 
 def number(value: float) -> str:
