@@ -190,6 +190,13 @@ def test_export_predict_eval_and_bench_the_file(
     assert runs.open(trained).read_json("bench.json")["rows"]
 
 
+def test_precision_names_the_families_there_are() -> None:
+    from convsmith import precision
+    from convsmith.jobs.precision import Config
+
+    assert f": {', '.join(precision.FAMILIES)};" in str(Config.model_fields["families"].description)
+
+
 def test_precision_finds_fewer_bits_and_confirms_them(call: Call, call_json: CallJson, trained: Path) -> None:
     code, found = call_json("precision", trained, "--families", "int", "--max-drop", 2)
     result = found["result"]

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
-from convsmith import runs, targets
+from convsmith import runs
 from convsmith.errors import UnsupportedError
 from convsmith.jobs import trained
 from convsmith.jobs.settings import Settings, positional
@@ -43,6 +42,8 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
 
 def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
+    from convsmith import targets
+
     with tempfile.TemporaryDirectory(prefix="convsmith-") as folder:
         path = network.run.folder / "model.onnx"
         if not path.exists():
@@ -64,6 +65,10 @@ def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
 
 
 def _of_file(config: Config, path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from convsmith import targets
+
     session = targets.load(path, threads=config.threads)
     candidates: dict[str, Any] = {f"{session.runtime}, whole file": session.run}
     notes = []

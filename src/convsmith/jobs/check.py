@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from convsmith import data, runs
+from convsmith import runs
 from convsmith.jobs.settings import Images
 from convsmith.jobs.text import printable, table
 
@@ -23,6 +23,8 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     ``errors``: why nothing can be trained on these images; empty when something can.
     """
+    from convsmith import data
+
     health = data.check(
         config.data,
         val=config.val,

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from convsmith import analysis, data, runs
-from convsmith.data.dataset import Dataset, Split
+from convsmith import runs
 from convsmith.errors import DataError, UsageError, near
-from convsmith.jobs import classifier, sources
+from convsmith.jobs import sources
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, printable, table
 from convsmith.runs.naming import slug
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convsmith.data.dataset import Dataset, Split
 
 MOST_CLASSES = 20
 
@@ -49,6 +52,9 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     Raises: DataError when the images have a class that the network does not know.
     """
+    from convsmith import analysis
+    from convsmith.jobs import classifier
+
     network = classifier.open_network(config.run)
     chosen = choose(config, network.run, record)
     labels = _labels(chosen, network.classes)
@@ -102,6 +108,8 @@ def choose(config: Config, run: runs.Run | None, record: runs.Listener) -> Chose
 
 def _as_given(source: str, workers: int, record: runs.Listener) -> Dataset:
     """Open images without holding any out."""
+    from convsmith import data
+
     return data.open(source, val=0, test=0, workers=workers or None, progress=lambda done, total: record.progress("open", done, total))
 
 
@@ -112,6 +120,8 @@ def _is_own(given: str | None, described: Mapping[str, Any]) -> bool:
 
 def _labels(chosen: Chosen, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the labels as the network numbers them: classes are the same when their names are."""
+    import numpy as np
+
     unknown = [name for name in chosen.dataset.classes if name not in classes]
     if unknown:
         raise DataError(
@@ -152,6 +162,8 @@ def lines(result: Mapping[str, Any]) -> str:
 
 def _confusion(result: Mapping[str, Any]) -> str:
     """Return the confusion matrix, or its largest entries when there are many classes."""
+    import numpy as np
+
     names, matrix = result["classes"], np.array(result["confusion"])
     if len(names) <= MOST_CLASSES:
         rows = [[name, *row] for name, row in zip(names, matrix.tolist(), strict=True)]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
-from convsmith import runs, targets
-from convsmith.data.dataset import Dataset
+from convsmith import runs
 from convsmith.jobs import sources, trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import printable, size, table
+
+if TYPE_CHECKING:
+    from convsmith import targets
+    from convsmith.data.dataset import Dataset
 
 
 class Config(Settings):
@@ -32,7 +34,9 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
 
     Raises: ParityError when the file predicts another class than the network; it is then left as ``*.failed``.
     """
-    from convsmith import training
+    import numpy as np
+
+    from convsmith import targets, training
 
     network = trained.load(runs.open(record.folder))
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from convsmith import analysis, runs
+from convsmith import runs
 from convsmith.jobs import bench, export, precision, train, trained
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import text
@@ -63,6 +63,8 @@ def _training(config: Config) -> train.Config:
 
 def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict[str, Any]:
     """Look at the cost, find the fewest bits, export with proof, and measure; return the result of the verb."""
+    from convsmith import analysis
+
     where, workers = str(record.folder), config.workers
     bits = precision.Config(run=where, max_drop=config.max_drop, images=config.bits_images, workers=workers)
     stages: list[tuple[str, Callable[[], Any]]] = [

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from convsmith import analysis, models, runs
+from convsmith import runs
+from convsmith.errors import UsageError, near
 from convsmith.jobs import trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import table
@@ -29,6 +30,8 @@ class Config(Settings):
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     """Return the cost report of the network, or the names of the zoo when none is given."""
+    from convsmith import analysis, models
+
     if not config.network:
         return {"names": models.names()}
     report = analysis.analyse(_graph(config), config.batch)
@@ -36,6 +39,8 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
 
 def _graph(config: Config) -> Graph:
+    from convsmith import models
+
     if config.network.endswith(".onnx"):
         from convsmith.interop import onnx
 
@@ -48,7 +53,7 @@ def _graph(config: Config) -> Graph:
 
 def _run(name: str) -> runs.Run:
     """Open a run; when there is none of the name, say so with the names of the zoo as well."""
-    from convsmith.errors import UsageError, near
+    from convsmith import models
 
     try:
         return runs.open(runs.find(name, runs.root()))
@@ -61,6 +66,7 @@ def _run(name: str) -> runs.Run:
 def _zoo_graph(config: Config) -> Graph:
     import torch
 
+    from convsmith import models
     from convsmith.interop import pytorch
 
     entry = models.ZOO.get(config.network)

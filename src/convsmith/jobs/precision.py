@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from convsmith import data, precision, runs
-from convsmith.data.dataset import Dataset, Split
+from convsmith import runs
 from convsmith.jobs import sources, trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convsmith import precision
+    from convsmith.data.dataset import Dataset, Split
 
 CALIBRATION_IMAGES = 256
 
@@ -23,7 +27,7 @@ class Config(Settings):
 
     run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
     max_drop: float = Field(0.5, ge=0, description="Accuracy that may be lost, in points")
-    families: tuple[str, ...] = Field((), description=f"Kinds of format: {', '.join(precision.FAMILIES)}; all by default")
+    families: tuple[str, ...] = Field((), description="Kinds of format: int, fixed, float e5, exponent, float e8; all by default")
     tensors: Literal["weight", "activation", "both"] = Field("both", description="What gets fewer bits")
     sweep: bool = Field(False, description="Try every format for weights, activations and both, not only those around the answer")
     images: int = Field(0, ge=0, description="Validation images to try each format on; 0 takes all")
@@ -35,17 +39,20 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
 
     ``dataset``: the run's images when they are open already.
     """
+    from convsmith import precision
+
     network = trained.load(runs.open(record.folder))
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     graph = network.graph
     calibration = _pixels(dataset.train, network, CALIBRATION_IMAGES, config.workers)[0]
-    score = _scorer(graph, dataset.val, network, config.images, calibration, config.workers)
+    score = _scorer(graph, dataset.splits.get("val") or dataset.test, network, config.images, calibration, config.workers)
+    baseline = score(None)
     plan, points = _search(config, graph, score, calibration, record)
     found = {
         "max_drop": config.max_drop,
-        "baseline": score(None).accuracy,
-        "n": score(None).n,
-        "part": "val",
+        "baseline": baseline.accuracy,
+        "n": baseline.n,
+        "part": "val" if "val" in dataset.splits else "test",
         "points": [point.to_dict() for point in points],
         "chosen": plan.name if plan.rules else None,
         "weight_bytes": precision.weight_bytes(graph, plan),
@@ -64,6 +71,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
 def _search(
     config: Config, graph: Any, score: precision.Scorer, calibration: NDArray[np.float32], record: runs.Record
 ) -> tuple[precision.Plan, list[precision.Point]]:
+    from convsmith import precision
     from convsmith.redesign import fold_batch_norm
 
     ranges = precision.calibrate(fold_batch_norm(graph), calibration)
@@ -82,6 +90,8 @@ def _search(
 def _scorer(
     graph: Any, split: Split, network: trained.Trained, limit: int, calibration: NDArray[np.float32], workers: int
 ) -> precision.Scorer:
+    from convsmith import precision
+
     x, labels = _pixels(split, network, limit, workers)
     return precision.scorer(graph, x, labels, calibration=calibration)
 
@@ -92,6 +102,8 @@ def _confirm(
     """Score the answer on the test images, which the search did not see; None when there is no such part or no answer."""
     if not plan.rules or "test" not in dataset.splits:
         return None
+    from convsmith import precision
+
     score = _scorer(graph, dataset.test, network, config.images, calibration, config.workers)
     baseline, answer = score(None), score(plan)
     return {"baseline": baseline.accuracy, "accuracy": answer.accuracy} | precision.compare(baseline, answer)
@@ -99,6 +111,10 @@ def _confirm(
 
 def _pixels(split: Split, network: trained.Trained, limit: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return up to ``limit`` (0: all) evenly spread images as the network reads them, and their labels."""
+    import numpy as np
+
+    from convsmith import data
+
     count = min(limit or len(split), len(split))
     rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
     parts = [data.normalise(x, network.preprocess) for x, _, _ in data.batches(split, network.preprocess, 256, order=rows, workers=workers)]

@@ -7,17 +7,18 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from convsmith import data, runs
+from convsmith import runs
 from convsmith.errors import DataError, UsageError
-from convsmith.jobs import classifier
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, printable, table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 
@@ -38,6 +39,10 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     Raises: UsageError without images; DataError when none can be read.
     """
+    import numpy as np
+
+    from convsmith.jobs import classifier
+
     if config.csv and config.csv.exists() and not config.overwrite:
         raise UsageError(f"{config.csv} exists; give another --csv, or --overwrite")
     paths = files(config.images)
@@ -80,6 +85,8 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read(paths: Sequence[Path], errors: list[str], record: runs.Listener) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    from convsmith import data
+
     for done, path in enumerate(paths, 1):
         try:
             yield str(path), data.read_image(path)

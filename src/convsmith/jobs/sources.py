@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from convsmith import data, runs
-from convsmith.data.dataset import Dataset
-from convsmith.data.input_size import split_sizes
+from convsmith import runs
 from convsmith.errors import DataError
 from convsmith.jobs.settings import Images
+
+if TYPE_CHECKING:
+    from convsmith.data.dataset import Dataset, Split
 
 _KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR files, or 'digits'"
 
@@ -25,6 +24,8 @@ def require(place: str) -> None:
 
 def open_images(images: Images, listener: runs.Listener) -> Dataset:
     """Open the images of a job and tell how far it is."""
+    from convsmith import data
+
     return data.open(
         images.data,
         val=images.val,
@@ -37,6 +38,11 @@ def open_images(images: Images, listener: runs.Listener) -> Dataset:
 
 def describe(dataset: Dataset, images: Images) -> dict[str, Any]:
     """Return dataset.json: what was there, what was left out and why, and how to open it again."""
+    import numpy as np
+
+    from convsmith import data
+    from convsmith.data.input_size import split_sizes
+
     source = Path(images.data).expanduser()
     place = str(source.absolute()) if source.exists() else images.data
     return {
@@ -58,6 +64,8 @@ def reopen(described: Mapping[str, Any], listener: runs.Listener, *, where: str 
 
     Raises: DataError when they are gone, or are not the images the run was made with.
     """
+    from convsmith import data
+
     images = Images(**{**described["open"], "workers": workers} | ({"data": where} if where else {}))
     try:
         dataset = open_images(images, listener)
@@ -68,6 +76,6 @@ def reopen(described: Mapping[str, Any], listener: runs.Listener, *, where: str 
     return dataset
 
 
-def names(split: data.Split) -> list[str]:
+def names(split: Split) -> list[str]:
     """Return the names of all images of a split in order."""
     return [split.name(index) for index in range(len(split))]

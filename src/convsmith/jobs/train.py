@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from convsmith import analysis, data, models, runs
-from convsmith.data.dataset import Dataset
-from convsmith.data.preprocess import Preprocess
+from convsmith import runs
 from convsmith.errors import UnsupportedError
 from convsmith.jobs import sources, trained
 from convsmith.jobs.configuration import given, merge, validate
@@ -23,6 +21,9 @@ from convsmith.training.config import Training
 if TYPE_CHECKING:
     from torch import nn
 
+    from convsmith import analysis
+    from convsmith.data.dataset import Dataset
+    from convsmith.data.preprocess import Preprocess
     from convsmith.training import Fit
 
 
@@ -96,7 +97,7 @@ def quote(config: Config) -> dict[str, Any]:
 
 def prepare(config: Config, listener: runs.Listener) -> Prepared:
     """Open the images and decide input, architecture and training where the settings leave it open."""
-    from convsmith import training
+    from convsmith import data, models, training
 
     dataset = sources.open_images(config, listener)
     preprocess, why_input = data.choose_preprocess(dataset, config.size, workers=config.workers)
@@ -126,6 +127,8 @@ def wanted(config: Config) -> dict[str, Any]:
 def build(prepared: Prepared, config: Config) -> nn.Module:
     """Return the network with its first weights, drawn from the seed."""
     import torch
+
+    from convsmith import models
 
     torch.manual_seed(config.seed)
     shape = prepared.preprocess
@@ -185,6 +188,8 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
 
 def write_cost(record: runs.Record) -> None:
     """Write analysis.json; a network with an operator that cannot be analysed goes without, and an event says so."""
+    from convsmith import analysis
+
     try:
         record.write_json("analysis.json", analysis.analyse(trained.load(runs.open(record.folder)).graph))
     except UnsupportedError as error:
@@ -193,7 +198,7 @@ def write_cost(record: runs.Record) -> None:
 
 def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis.Evaluation:
     """Score the test images, with the temperature fitted on the validation images, and write what was found."""
-    from convsmith import training
+    from convsmith import analysis, training
     from convsmith.report import save_mistakes
 
     dataset, classes = prepared.dataset, prepared.dataset.classes

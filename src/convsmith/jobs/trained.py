@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convsmith import models, runs
-from convsmith.data.preprocess import Preprocess
+from convsmith import runs
 from convsmith.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from convsmith.data.preprocess import Preprocess
     from convsmith.graph.network import Graph
 
 
@@ -41,6 +41,8 @@ def load(run: runs.Run) -> Trained:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from convsmith import models
+
     if not run.has("weights.safetensors"):
         hint = f" `convsmith resume {run.folder}` goes on with it." if run.status in ("stopped", "interrupted", "failed") else ""
         raise UsageError(f"{run.folder} has no trained network: it is {run.status} and has no weights.safetensors.{hint}")
@@ -58,6 +60,8 @@ def load(run: runs.Run) -> Trained:
 
 def preprocess_of(run: runs.Run) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing of a run and the names of its classes."""
+    from convsmith.data.preprocess import Preprocess
+
     fields = run.read_json("preprocess.json")
     try:
         classes = tuple(fields.pop("classes"))

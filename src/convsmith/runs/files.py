@@ -17,8 +17,6 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convsmith.errors import ResourceError
 
 _REASONS = {
@@ -110,7 +108,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # an array or a NumPy scalar
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

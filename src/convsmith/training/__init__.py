@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convsmith.training.choice import choose
 from convsmith.training.config import Augment, Schedule, Training
 
 if TYPE_CHECKING:
+    from convsmith.training.choice import choose
     from convsmith.training.loop import fit
     from convsmith.training.quoting import Quote, quote
     from convsmith.training.results import Fit
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Augment", "Fit", "Quote", "Schedule", "Training", "choose", "fit", "quote", "score"]
 
-_NEEDS_TORCH = {
+# loaded when used: the settings alone must come without torch and NumPy
+_WHEN_USED = {
+    "choose": "convsmith.training.choice",
     "fit": "convsmith.training.loop",
     "Fit": "convsmith.training.results",
     "quote": "convsmith.training.quoting",
@@ -25,8 +27,8 @@ _NEEDS_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
+    if name not in _WHEN_USED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
+    return getattr(importlib.import_module(_WHEN_USED[name]), name)
