@@ -19,6 +19,8 @@ from convsmith.formats.random_bits import check_key, random_words
 from convsmith.formats.twin import round_values
 
 _CHUNK: Final = 1 << 18
+#: The native kernels hand out parts of so many elements; smaller arrays have work for one thread only.
+_ONE_THREAD: Final = 1 << 16
 _STOCHASTIC: Final = ROUNDINGS.index("stochastic")
 
 
@@ -75,7 +77,9 @@ def round_array(
         return _by_numpy(array, spec, factors, seed, stream, out)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1; got {threads}.")
-    return _by_native(native, array, spec, factors, seed, stream, out, threads or threads_by_default(), _level(native, isa))
+    if threads is None:
+        threads = threads_by_default() if array.size > _ONE_THREAD else 1
+    return _by_native(native, array, spec, factors, seed, stream, out, threads, _level(native, isa))
 
 
 def round_numpy(

@@ -102,7 +102,8 @@ def _whole_steps(size: F64, negative: Flags, spec: Constants, words: NDArray[np.
             away = (rest > 0) & ~odd
         case "stochastic":
             away = rest >= 1.0 - np.ldexp(_drawn(spec, words).astype(np.float64), -spec.random_bits)
-    return np.ldexp(whole + away, spec.step_exponent)
+    rounded: F64 = np.ldexp(whole + away, spec.step_exponent)
+    return rounded
 
 
 def _drawn(spec: Constants, words: NDArray[np.uint32] | None) -> U64:
