@@ -139,8 +139,14 @@ def test_images_from_workers_are_those_from_memory(make_split, preprocess) -> No
     split = make_split(50)
     config = Training(batch=16, accumulate=3)
     memory, stream = (Feed(split, preprocess, config.model_copy(update={"resident": r}), Team()) for r in (True, False))
+    next(stream.read(0))
     for step in [0, 1, 2, 3, 4, 9, 10, 2]:
         pairs = list(zip(memory.read(step), stream.read(step), strict=True))
         assert len(pairs) == 3
         for a, b in pairs:
-            assert torch.equal(a.x_nhwc, b.x_nhwc) and torch.equal(a.labels, b.labels) and (a.indices == b.indices).all() and a.epoch == b.epoch
+            assert (
+                torch.equal(a.x_nhwc, b.x_nhwc)
+                and torch.equal(a.labels, b.labels)
+                and (a.indices == b.indices).all()
+                and a.epoch == b.epoch
+            )

@@ -89,9 +89,10 @@ class Feed:
         if self.x_nhwc is not None:
             yield from self._from_memory(step)
             return
-        if self._reader is None or self._reader[0] != step:
-            self._reader = (step, self._from_workers(step))
-        reader = self._reader[1]
+        following, reader = self._reader or (step, self._from_workers(step))
+        if following != step:
+            reader = self._from_workers(step)
+        self._reader = None  # whoever stops in the middle of an update starts it anew
         for _ in self.parts(step):
             yield next(reader)
         self._reader = (step + 1, reader)
