@@ -31,8 +31,8 @@ def gelu(node: Node, weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.
     if node.attributes.get("approximate", "none") != "none":
         return tanh_gelu(node, weights)
     x, name = node.inputs[0], node.name
-    steps = [("Mul", (x, "gelu.root_half"), "scaled"), ("Erf", (f"{name}.scaled",), "erf"), ("Add", (f"{name}.erf", "gelu.one"), "gate")]
-    steps.append(("Mul", (x, "gelu.half"), "half"))
+    steps = [("Mul", (x, "@root_half"), "scaled"), ("Erf", (f"{name}.scaled",), "erf"), ("Add", (f"{name}.erf", "@one"), "gate")]
+    steps.append(("Mul", (x, "@half"), "half"))
     return chain(node, steps, weights)
 
 
@@ -41,23 +41,23 @@ def tanh_gelu(node: Node, weights: dict[str, np.ndarray[tuple[int, ...], np.dtyp
     x, name = node.inputs[0], node.name
     steps = [
         ("Mul", (x, x), "square"),
-        ("Mul", (f"{name}.square", "gelu.cubic"), "cubic"),
-        ("Add", (f"{name}.cubic", "gelu.one"), "factor"),
+        ("Mul", (f"{name}.square", "@cubic"), "cubic"),
+        ("Add", (f"{name}.cubic", "@one"), "factor"),
         ("Mul", (f"{name}.factor", x), "inner"),
-        ("Mul", (f"{name}.inner", "gelu.root_2_pi"), "scaled"),
+        ("Mul", (f"{name}.inner", "@root_2_pi"), "scaled"),
         ("Tanh", (f"{name}.scaled",), "tanh"),
-        ("Add", (f"{name}.tanh", "gelu.one"), "gate"),
-        ("Mul", (x, "gelu.half"), "half"),
+        ("Add", (f"{name}.tanh", "@one"), "gate"),
+        ("Mul", (x, "@half"), "half"),
     ]
     return chain(node, steps, weights)
 
 
 NUMBERS = {
-    "gelu.one": 1.0,
-    "gelu.half": 0.5,
-    "gelu.root_half": math.sqrt(0.5),
-    "gelu.cubic": 0.044715,
-    "gelu.root_2_pi": math.sqrt(2 / math.pi),
+    "@one": 1.0,
+    "@half": 0.5,
+    "@root_half": math.sqrt(0.5),
+    "@cubic": 0.044715,
+    "@root_2_pi": math.sqrt(2 / math.pi),
 }
 
 
@@ -66,9 +66,10 @@ def chain(
     steps: list[tuple[str, tuple[str, ...], str]],
     weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]],
 ) -> list[Node]:
-    """Return the steps as nodes named after ``node``, then the product of ``gate`` and ``half`` as ``node`` itself."""
+    """Return the steps as nodes named after ``node`` (``@...`` is a constant), then ``gate`` times ``half`` as ``node`` itself."""
     nodes = []
     for op, inputs, part in steps:
-        weights.update({name: np.asarray(NUMBERS[name], np.float32) for name in inputs if name in NUMBERS})
-        nodes.append(Node(f"{node.name}.{part}", op, inputs, (f"{node.name}.{part}",)))
+        weights.update({f"{node.name}.constant{name}": np.asarray(NUMBERS[name], np.float32) for name in inputs if name in NUMBERS})
+        sources = tuple(f"{node.name}.constant{name}" if name in NUMBERS else name for name in inputs)
+        nodes.append(Node(f"{node.name}.{part}", op, sources, (f"{node.name}.{part}",)))
     return [*nodes, Node(node.name, "Mul", (f"{node.name}.gate", f"{node.name}.half"), node.outputs)]

@@ -94,8 +94,8 @@ class Walk:
             elif node.op == "output":
                 outputs = tuple(node.args[0])
         recorder = self.recorder
-        names = [self.values.get(item, "") if isinstance(item, fx.Node) else "" for item in outputs]
-        if not names or not all(names):
+        names = [self.resolve(item, "the return of the module") for item in outputs]
+        if not names or not all(isinstance(name, str) for name in names):
             raise UnsupportedError(f"{self.name} returns something else than tensors")
         values = tuple(Value(key, recorder.shapes[key], dtype_of(item)) for key, item in zip(names, outputs, strict=True))
         return prune(Graph(self.name, tuple(self.inputs), values, tuple(recorder.nodes), recorder.weights))
@@ -118,8 +118,9 @@ class Walk:
         if node.target is operator.getitem:
             source, index = node.args
             assert isinstance(source, fx.Node) and isinstance(index, int)
-            self.keep(node, self.lists[source][index])
-            self.roots[node] = self.roots.get(source, source)
+            if index < len(self.lists[source]):
+                self.keep(node, self.lists[source][index])
+                self.roots[node] = self.roots.get(source, source)
             return
         path, _, kind = scope(node)
         operator_name = short_name(node)
@@ -135,22 +136,19 @@ class Walk:
             raise UnsupportedError(
                 f"operator {node.target} in module {path or '(root)'!r} is not supported.{near(operator_name, aten.HANDLERS)}"
             )
-        self.recorder.out_shape = static(node.meta["val"].shape) if hasattr(node.meta["val"], "shape") else None
+        first = node.meta["val"][0] if isinstance(node.meta["val"], (list, tuple)) else node.meta["val"]
+        self.recorder.out_shape = static(first.shape)
         try:
-            result = handler(self.recorder, {key: self.resolve(value, node) for key, value in bind(node).items()})
+            result = handler(self.recorder, {key: self.resolve(value, str(node.target)) for key, value in bind(node).items()})
         except UnsupportedError as error:
             raise UnsupportedError(f"{error} (operator {node.target} in module {path or '(root)'!r})") from None
         self.finish(node, operator_name, result)
 
     def finish(self, node: fx.Node, operator_name: str, result: str) -> None:
         """Record the result; an operation in place also replaces its target, and views of that become unusable."""
-        last = self.recorder.nodes[-1] if self.recorder.nodes else None
         if isinstance(node.meta["val"], (list, tuple)):
-            assert last is not None
-            self.lists[node] = last.outputs
-            items = node.meta["val"]
-            for name, item in zip(last.outputs, items, strict=False):
-                self.recorder.shapes[name] = static(item.shape)
+            last = self.recorder.nodes[-1]
+            self.lists[node] = last.outputs if last.op == "Split" else (result,)
         else:
             self.keep(node, result)
         if not node.args or not isinstance(node.args[0], fx.Node):
@@ -170,16 +168,18 @@ class Walk:
         self.values[node] = name
         self.recorder.shapes[name] = static(node.meta["val"].shape)
 
-    def resolve(self, value: Any, user: fx.Node) -> Any:
+    def resolve(self, value: Any, user: str) -> Any:
         """Replace traced tensors by value names, in lists too; a size stays what it was traced to, or -1."""
         if isinstance(value, (list, tuple)):
             return [self.resolve(item, user) for item in value]
         if not isinstance(value, fx.Node):
             return value
         if value in self.stale:
-            raise UnsupportedError(f"a view is read after its base was changed in place ({user.target}); use the operation out of place")
+            raise UnsupportedError(f"a view is read after its base was changed in place ({user}); use the operation out of place")
         if value in self.values:
             return self.values[value]
+        if value.target is operator.getitem and isinstance(value.args[0], fx.Node) and value.args[0] in self.lists:
+            raise UnsupportedError(f"output {value.args[1]} of {value.args[0].target} is read")
         known = value.meta.get("val")
         return known if isinstance(known, int) else -1
 
@@ -237,7 +237,8 @@ def scope(node: fx.Node) -> tuple[str, str, str]:
 
 
 def static(shape: torch.Size) -> Shape:
-    return tuple(int(n) if isinstance(n, int) else -1 for n in shape)
+    """Return the sizes, -1 for one that follows the batch; a traced size may turn out to be a constant later."""
+    return tuple(n if isinstance(n, int) else int(n.node.expr) if n.node.expr.is_number else -1 for n in shape)
 
 
 def dtype_of(node: fx.Node) -> str:
