@@ -103,16 +103,17 @@ def weights(size: int, out: int) -> np.ndarray:
 
 
 def graph_weights(size: int, out: int) -> np.ndarray:
-    """The integer weights as the graph computes them, read off before they are split into digits."""
+    """The integer weights as the graph computes them, put together from their digits."""
     drawn, _ = sketch(Preprocess(1, out, 1, "squash", 1.0, (0.5,), (0.5,)))
-    name = "preprocess/resize/columns/weight"
+    name = "preprocess/resize/columns/digits"
     nodes = drawn.nodes[: next(index for index, node in enumerate(drawn.nodes) if node.output[0] == name) + 1]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 1])
-    found = helper.make_tensor_value_info(name, TensorProto.INT32, [out, "W"])
+    found = helper.make_tensor_value_info(name, TensorProto.UINT8, [3 * out, "W"])
     graph = helper.make_graph(nodes, "weights", [image], [found], list(drawn.constants.values()))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    return session.run(None, {"image": np.zeros((1, 1, size, 1), np.uint8)})[0]
+    digits = session.run(None, {"image": np.zeros((1, 1, size, 1), np.uint8)})[0].astype(np.int64)
+    return digits[:out] * 2**15 + digits[out : 2 * out] * 2**7 + digits[2 * out :]
 
 
 def test_weights_are_those_of_pillows_recipe() -> None:

@@ -108,21 +108,25 @@ def _weights(s: Sketch, name: str, size: str, out: int) -> str:
     reach = s.op("Mul", f"{name}/reach", reach, s.constant("resize/2", [2]))
     triangle = s.op("Max", f"{name}/triangle", s.op("Sub", f"{name}/signed", reach, distance), s.constant("0", 0))
     total = s.op("ReduceSum", f"{name}/total", triangle, s.constant("resize/last", [-1]), keepdims=1)
-    whole = s.op("Cast", f"{name}/total_f64", total, to=TensorProto.DOUBLE)
-    part = s.op("Cast", f"{name}/triangle_f64", triangle, to=TensorProto.DOUBLE)
-    part = s.op("Mul", f"{name}/shifted", part, s.constant("resize/unit", float(1 << PRECISION_BITS), np.float64))
-    part = s.op("Add", f"{name}/quotient", s.op("Div", f"{name}/share", part, whole), s.constant("resize/half", 0.5, np.float64))
-    weight = s.op("Cast", f"{name}/weight", s.op("Floor", f"{name}/rounded", part), to=TensorProto.INT32)
-    return s.op("Cast", f"{name}/digits", _digits(s, name, weight), to=TensorProto.UINT8)
+    part, whole = (s.op("Cast", f"{name}/{key}_f64", value, to=TensorProto.DOUBLE) for key, value in (("part", triangle), ("whole", total)))
+    return s.op("Cast", f"{name}/digits", _digits(s, name, part, whole), to=TensorProto.UINT8)
 
 
-def _digits(s: Sketch, name: str, weight: str) -> str:
-    """Split ``weight`` (at most 2^22) into ``high * 2^15 + middle * 2^7 + low``, all below 256."""
-    high = s.op("Div", f"{name}/high", weight, s.constant("resize/2^15", 1 << 15, np.int32))
-    upper = s.op("Div", f"{name}/upper", weight, s.constant("resize/2^7", 1 << 7, np.int32))
-    middle = s.op("Sub", f"{name}/middle", upper, s.op("Mul", f"{name}/high_part", high, s.constant("resize/2^8", 1 << 8, np.int32)))
-    low = s.op("Sub", f"{name}/low", weight, s.op("Mul", f"{name}/upper_part", upper, s.constant("resize/2^7", 1 << 7, np.int32)))
-    return s.op("Concat", f"{name}/stacked", high, middle, low, axis=0)
+def _digits(s: Sketch, name: str, part: str, whole: str) -> str:
+    """Divide by hand: three digits of ``round(2^22 part / whole)`` one below the other, the last of them rounded, so at most 128.
+
+    In float64 every step is exact. Runtimes that compute in float32 are exact up to a ``whole`` of 2^16 (2,700 pixels to 224).
+    """
+    digits = []
+    for digit, base in (("high", 1 << 7), ("middle", 1 << 8), ("low", 1 << 7)):
+        part = s.op("Mul", f"{name}/{digit}_part", part, s.constant(f"resize/{base}_f64", base, np.float64))
+        quotient = s.op("Div", f"{name}/{digit}_quotient", part, whole)
+        if digit == "low":
+            quotient = s.op("Add", f"{name}/low_half", quotient, s.constant("resize/half", 0.5, np.float64))
+        digits.append(s.op("Floor", f"{name}/{digit}", quotient))
+        if digit != "low":
+            part = s.op("Sub", f"{name}/{digit}_rest", part, s.op("Mul", f"{name}/{digit}_taken", digits[-1], whole))
+    return s.op("Concat", f"{name}/stacked", *digits, axis=0)
 
 
 def _round(s: Sketch, name: str, sums: str, axis: int) -> str:
