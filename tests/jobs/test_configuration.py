@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -101,3 +102,21 @@ def test_presets_are_valid_and_named() -> None:
         presets.find("train", "quik")
     with pytest.raises(UsageError, match="there are: none for this verb"):
         presets.find("check", "quick")
+
+
+def test_the_command_that_asks_for_the_same() -> None:
+    given = {
+        "data": "my photos",
+        "epochs": 3.0,
+        "time": "90s",
+        "deterministic": True,
+        "weights": None,
+        "training": {"betas": [0.8, 0.9], "schedule": {"kind": "cosine"}, "augment": {"flip": True}},
+    }
+    config = configuration.validate(Train, given)
+    words = configuration.command("train", config)
+    assert words[:3] == ["convsmith", "train", "my photos"]
+    assert words[3:8] == ["--time", "90", "--epochs", "3", "--deterministic"]
+    sets = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
+    again = configuration.compose(Train, sets=sets, flags={"data": "my photos", "epochs": 3, "time": "90", "deterministic": True})
+    assert again == config

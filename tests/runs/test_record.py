@@ -167,7 +167,7 @@ while True:
     again = runs.resume(tmp_path / "a")
     assert runs.open(tmp_path / "a").status == "running"
     again.finish()
-    assert [event["kind"] for event in runs.open(tmp_path / "a").events()][-2:] == ["resume", "end"]
+    assert [event["kind"] for event in runs.open(tmp_path / "a").events()][-2:] == ["resumed", "end"]
 
 
 def test_a_half_written_line_spoils_only_itself(tmp_path: Path) -> None:

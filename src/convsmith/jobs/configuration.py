@@ -56,6 +56,41 @@ def given(config: BaseModel) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude_unset=True)
 
 
+def command(verb: str, config: BaseModel) -> list[str]:
+    """Return the words of the command line that asks for the same: what was given, not the defaults."""
+    positional, flags = [], []
+    for name, value in given(config).items():
+        if isinstance(getattr(config, name), BaseModel):
+            flags += [word for key, item in _leaves(value, name) for word in ("--set", f"{key}={_as_yaml(item)}")]
+        elif value is None:
+            continue
+        elif _is_positional(type(config), name):
+            positional += [str(item) for item in (value if isinstance(value, list) else [value])]
+        else:
+            flags += _flag(name.replace("_", "-"), value, is_list=isinstance(value, list))
+    return ["convsmith", verb, *positional, *flags]
+
+
+def _flag(name: str, value: Any, is_list: bool) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if is_list:
+        return [word for item in value for word in (f"--{name}", str(item))]
+    return [f"--{name}", f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)]
+
+
+def _leaves(value: Any, prefix: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield prefix, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{prefix}.{key}")
+
+
+def _as_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def read_file(path: str | Path) -> dict[str, Any]:
     """Read a YAML or JSON file of settings; an empty file is no settings."""
     file = Path(path).expanduser()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from convsmith import runs
 from convsmith.errors import ConvsmithError, ResourceError
 from convsmith.jobs import sources, verbs
-from convsmith.jobs.configuration import given, validate
+from convsmith.jobs.configuration import command, given, validate
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,15 @@ def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tup
     if job.writes == "new run":
         data = str(getattr(settings, "data", ""))
         sources.require(data)
-        return runs.create(out, job.name, given(settings), data=Path(data).name or data), True
+        words = command(job.name, settings)
+        return runs.create(out, job.name, given(settings), data=Path(data).name or data, command=words), True
     run = getattr(settings, "run", None)
     if job.writes == "nothing" or run is None or str(run).endswith(".onnx"):
         return None, False
     folder = runs.find(run, runs.root())
     if job.writes == "resumed run":
         job.module.check(runs.open(folder))
-        return runs.resume(folder), True
+        return runs.resume(folder, command=command(job.name, settings)), True
     return runs.attach(folder), False
 
 

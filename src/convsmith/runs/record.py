@@ -203,7 +203,7 @@ def resume(folder: str | Path, *, command: Sequence[str] | None = None) -> Recor
     record = Record(run.folder)
     changed = {"status": "running", "finished": None, "error": None, "process": process.identity()}
     record.write_json("run.json", dict(run.described) | changed | {"resumed": [*run.described.get("resumed", []), _now()]})
-    record.event("resume", pid=os.getpid(), command=list(sys.argv if command is None else command))
+    record.event("resumed", pid=os.getpid(), command=list(sys.argv if command is None else command))
     index.note(run.folder)
     return record
 
