@@ -69,7 +69,7 @@ def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict
     bits = precision.Config(run=where, max_drop=config.max_drop, images=config.bits_images, workers=workers)
     stages: list[tuple[str, Callable[[], Any]]] = [
         ("analysis.json", lambda: record.write_json("analysis.json", analysis.analyse(trained.load(runs.open(record.folder)).graph))),
-        ("precision.json", lambda: precision.run(bits, record, dataset=prepared.dataset)),
+        ("precision.json", lambda: _find_bits(bits, record, prepared)),
         ("export.json", lambda: export.run(export.Config(run=where, overwrite=True, workers=workers), record, dataset=prepared.dataset)),
         ("bench.json", lambda: bench.run(bench.Config(run=where, threads=config.bench_threads), record)),
     ]
@@ -77,6 +77,13 @@ def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict
         if not runs.open(record.folder).has(name):
             stage()
     return _summarise(record)
+
+
+def _find_bits(config: precision.Config, record: runs.Record, prepared: train.Prepared) -> None:
+    found = precision.run(config, record, dataset=prepared.dataset)
+    decision = {"stage": "bits", "choice": found["chosen"] or "float32", "reason": found["text"]}
+    record.write_json("decisions.json", [*prepared.decisions, decision])
+    record.event("decision", **decision)
 
 
 def _summarise(record: runs.Record) -> dict[str, Any]:
