@@ -130,7 +130,8 @@ inline U round_any_float(U size, U sign, U word, const Spread& k) {
 inline F wrapped(F size, F rounded, U sign, const Spread& k) {
     const F cap = all(0x1p60f), no_fraction = all(0x1p23f);
     const F scaled = rounded * k.per_step;
-    const F steps = ((I)bits(size) < (I)all(kInfinity)) & (scaled > cap) ? cap : scaled;
+    const I beyond_cap = ((I)bits(size) < (I)all(kInfinity)) & (scaled > cap);
+    const F steps = beyond_cap ? cap : scaled;
     const F periods = steps * k.per_period;
     const F count = __builtin_convertvector(__builtin_convertvector(smaller(no_fraction, periods), I), F);
     const F offset = (periods < no_fraction ? periods - count : periods - periods) * k.period;
