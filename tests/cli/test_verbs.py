@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import convsmith
 from convsmith import jobs, runs
 
 Call = Callable[..., tuple[int, str, str]]
@@ -86,7 +90,27 @@ def test_dry_run_plans_and_writes_nothing(call: Call, call_json: CallJson, runs_
     plan = found["plan"]
     assert code == 0 and plan["model"] == "smallnet" and plan["training"]["epochs"] == 1
     assert plan["quote"]["seconds"] > 0 and plan["quote"]["memory_bytes"] > 0 and plan["quote"]["disk_bytes"] > 0
+    code, out, _ = call("forge", "digits", "--epochs", 1, "--threads", 1, "--dry-run")
+    assert code == 0 and "about" in out and "batches of 32" in out and "Nothing was done." in out
     assert not runs_root.exists()
+
+
+def test_a_disk_that_fills_while_training_is_told_and_the_run_stays_readable(tmp_path: Path) -> None:
+    """A real limit of the kernel: no file of this process may pass 300 kB, and the checkpoint is larger."""
+    code = """
+import resource, sys
+from convsmith.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+sys.exit(main(["train", "digits", "--epochs", "1", "--threads", "1", "--out", sys.argv[1]]))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(convsmith.__file__).parents[1])}
+    words = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4 and done.stdout == "" and "Traceback" not in done.stderr, done.stderr
+    assert "error: cannot write" in done.stderr
+    run = runs.open(tmp_path / "run")
+    assert run.status == "failed" and str(run.error).startswith("cannot write") and run.has("decisions.json")
+    assert not list((tmp_path / "run").rglob("*.part"))
 
 
 def test_print_config_can_be_given_back(call: Call, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from convsmith import runs
 from convsmith.errors import ConvsmithError
-from convsmith.jobs import Outcome
+from convsmith.jobs import Outcome, train
 from convsmith.jobs.configuration import given
-from convsmith.jobs.text import printable, table
+from convsmith.jobs.text import printable
 
 
 def result(outcome: Outcome, module: ModuleType, as_json: bool) -> int:
@@ -50,8 +50,7 @@ def plan(verb: str, quoted: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(runs.to_json({"verb": verb, "ok": True, "plan": quoted}, indent=1))
         return
-    print(f"{verb} would:\n")
-    print(table(["what", "plan"], list(_flat(quoted))))
+    print(train.plan(quoted))
 
 
 def document(value: Any) -> None:
@@ -97,13 +96,3 @@ def _hints(problem: BaseException, folder: Path | None) -> list[str]:
 def _block(message: str) -> str:
     first, *rest = message.splitlines() or [""]
     return "\n".join([f"error: {first}", *(f"       {line}" for line in rest)])
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Any:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
-            yield from ([prefix + key, "; ".join(f"{printable(part)}" for part in row.values())] for row in item)
-        else:
-            yield [prefix + key, ", ".join(map(printable, item)) if isinstance(item, list) else item]

@@ -264,6 +264,26 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def plan(quoted: Mapping[str, Any]) -> str:
+    """Return what `quote` found as text."""
+    settings, cost = quoted["training"], quoted["quote"]
+    how = f"batches of {settings['batch']}, {settings['optimizer']}, {settings['schedule']['kind']}"
+    rows = [
+        ["images", ", ".join(f"{count:,} {name}" for name, count in quoted["images"].items())],
+        ["classes", ", ".join(map(printable, quoted["classes"]))],
+        ["model", quoted["model"]],
+        [
+            "training",
+            f"{settings['epochs']:g} epochs, {how}",
+        ],
+        ["time", f"about {format_duration(cost['seconds'])} for {cost['steps']:,} updates of {1e3 * cost['step_s']:.3g} ms"],
+        ["memory", f"about {size(cost['memory_bytes'])}"],
+        ["disk", f"about {size(cost['disk_bytes'])}"],
+    ]
+    reasons = [[row["stage"], row["choice"], row["reason"]] for row in quoted["decisions"]]
+    return "\n\n".join([table(["what", "plan"], rows), table(["stage", "choice", "reason"], reasons), "Nothing was done."])
+
+
 def _decision(stage: str, sentence: str) -> dict[str, str]:
     choice, _, reason = sentence.partition(": ")
     return {"stage": stage, "choice": choice, "reason": reason}
