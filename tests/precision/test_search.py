@@ -12,7 +12,7 @@ from convsmith import precision
 from convsmith.errors import DataError, UsageError
 from convsmith.formats import Format
 from convsmith.precision import Plan, Point, Score, compare, find_plan
-from convsmith.precision.uniform import candidate, candidates
+from convsmith.precision.families import candidate, candidates
 
 N = 1000
 GRAPH = residual_graph()

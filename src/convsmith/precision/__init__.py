@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from convsmith.precision.assignment import EMULATED, Assignment, resolve, table, tensors
 from convsmith.precision.calibration import Range, Ranges, calibrate, integer_bits
 from convsmith.precision.curves import plan_of, points_table, series, sweep
+from convsmith.precision.families import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
 from convsmith.precision.picture import plot
 from convsmith.precision.plan import Moment, Plan, RangeRule, Role, Rule, ScaleRule
 from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
 from convsmith.precision.search import explain, find_plan, holds
 from convsmith.precision.storage import weight_bytes
-from convsmith.precision.uniform import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
 
 if TYPE_CHECKING:
     from convsmith.precision.emulation import Emulated, emulate

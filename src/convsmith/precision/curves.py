@@ -7,9 +7,9 @@ from typing import Any
 
 from convsmith.graph.network import Graph
 from convsmith.precision.calibration import Ranges
+from convsmith.precision.families import TENSORS, Candidate, Tensors, candidates
 from convsmith.precision.plan import Plan
 from convsmith.precision.scoring import Point, Score, Scorer, compare
-from convsmith.precision.uniform import TENSORS, Candidate, Tensors, candidates
 
 Progress = Callable[[int, int, str], Any]
 """Called before each evaluation with evaluations done, their total (at most), and what comes next."""

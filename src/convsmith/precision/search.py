@@ -10,9 +10,9 @@ from convsmith.formats import Format
 from convsmith.graph.network import Graph
 from convsmith.precision.calibration import Ranges
 from convsmith.precision.curves import Evaluations, Progress, plan_of
+from convsmith.precision.families import Candidate, Tensors, candidate, candidates, layout
 from convsmith.precision.plan import Plan
 from convsmith.precision.scoring import Point, Scorer
-from convsmith.precision.uniform import Candidate, Tensors, candidate, candidates, layout
 
 TOLERANCE = 1e-9  # points; the drop is a difference of quotients
 
