@@ -1,7 +1,7 @@
 """From a decoded image to what the network reads: one definition, shared by training, prediction and every exported file.
 
 The resize is Pillow's bilinear filter with its own 8-bit fixed-point sums. Those are integers, so an exported graph that
-multiplies by the same integer weights in float64 gives the same bits; the Resize operator of ONNX does not.
+multiplies by the same integer weights gives the same bits; the Resize operator of ONNX does not.
 """
 
 from __future__ import annotations
