@@ -200,7 +200,7 @@ class Walk:
         assert isinstance(norm, nn.LocalResponseNorm)
         if norm.size % 2 == 0:
             raise UnsupportedError(f"LocalResponseNorm of even size {norm.size} in module {path!r}: ONNX centres it differently")
-        source = self.resolve(node.args[0], node)
+        source = self.resolve(node.args[0], str(node.target))
         result = self.recorder.emit("LRN", source, size=norm.size, alpha=float(norm.alpha), beta=float(norm.beta), bias=float(norm.k))
         self.keep(node, result)
 
