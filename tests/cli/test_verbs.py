@@ -75,6 +75,13 @@ def test_train_says_what_it_chose_and_found(call: Call, tmp_path: Path, write_im
     assert code == 2 and "is not empty; nothing in it was touched" in err
 
 
+def test_without_a_test_part_it_is_said(call: Call, write_images: Write, tmp_path: Path) -> None:
+    write_images(tmp_path / "data" / "train", {"a": 20, "b": 20})
+    write_images(tmp_path / "data" / "val", {"a": 6, "b": 6}, side=9)
+    code, out, _ = call("train", tmp_path / "data", "--epochs", 1, "--threads", 1, "--out", tmp_path / "run")
+    assert code == 0 and "on val, which also chose the weights: the data has no test part" in out
+
+
 def test_a_run_that_fails_says_so(call_json: CallJson, tmp_path: Path, write_images: Write) -> None:
     folder = write_images(tmp_path / "data", {"a": 20})
     code, found = call_json("train", folder, "--out", tmp_path / "run")

@@ -55,6 +55,8 @@ _SPEAKS_OF = {
     "class_weights": ("the largest class",),
 }
 
+NO_TEST = "; on val, which also chose the weights: the data has no test part"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -253,13 +255,17 @@ def lines(result: Mapping[str, Any]) -> str:
 def rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Return what was trained and how good it is, as rows of a name and a text."""
     low, high = result["interval"]
+    where = "" if "test" in result["images"] else NO_TEST
     return [
         ["model", f"{result['model']}, {result['parameters']:,} parameters"],
         ["images", ", ".join(f"{count:,} {name}" for name, count in result["images"].items())],
         ["trained", f"{result['epochs']:.3g} epochs in {format_duration(result['measured']['seconds'])}"],
         ["memory", size(result["measured"]["memory_bytes"])],
         ["val accuracy", percent(result["val_accuracy"])],
-        ["test accuracy", f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)})"],
+        [
+            "test accuracy",
+            f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)}){where}",
+        ],
         ["run", printable(result["folder"])],
     ]
 
