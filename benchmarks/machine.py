@@ -30,9 +30,7 @@ def footer(packages: tuple[str, ...] = ("convsmith", "torch", "numpy")) -> str:
         except PackageNotFoundError:
             versions.append(f"{name} not installed")
     command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
-    return (
-        f"\nCommand: `{command}`  \nProcessor: {processor()}, Python {platform.python_version()}  \nVersions: {', '.join(versions)}\n"
-    )
+    return f"\nCommand: `{command}`  \nProcessor: {processor()}, Python {platform.python_version()}  \nVersions: {', '.join(versions)}\n"
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph.network import Node, Shape
 from convsmith.kernels import reference
-from convsmith.kernels.convolution_shape import convolution_shape
+from convsmith.kernels.geometry import convolution_shape
 from convsmith.kernels.pointwise import POINTWISE
 from convsmith.kernels.windows import resolve
 

@@ -1,6 +1,16 @@
 """Convolution algorithms and network operators on arrays: the reference ones, and what they have in common."""
 
 from convsmith.kernels.algorithms import ALGORITHMS, Algorithm, register
-from convsmith.kernels.convolution_shape import ConvolutionShape, convolution_shape
+from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
+from convsmith.kernels.machine import instruction_set, instruction_sets, processor
 
-__all__ = ["ALGORITHMS", "Algorithm", "ConvolutionShape", "convolution_shape", "register"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "ConvolutionShape",
+    "convolution_shape",
+    "instruction_set",
+    "instruction_sets",
+    "processor",
+    "register",
+]

@@ -10,7 +10,7 @@ import numpy as np
 
 from convsmith.errors import UsageError
 from convsmith.kernels import direct, im2col
-from convsmith.kernels.convolution_shape import ConvolutionShape
+from convsmith.kernels.geometry import ConvolutionShape
 
 Array = np.ndarray[Any, Any]
 

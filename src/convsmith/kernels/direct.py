@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convsmith.kernels.convolution_shape import ConvolutionShape
+from convsmith.kernels.geometry import ConvolutionShape
 from convsmith.kernels.windows import view
 
 Array = np.ndarray[Any, Any]

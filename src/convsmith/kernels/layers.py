@@ -9,7 +9,7 @@ import numpy as np
 
 from convsmith.errors import UnsupportedError
 from convsmith.kernels.algorithms import ALGORITHMS
-from convsmith.kernels.convolution_shape import convolution_shape
+from convsmith.kernels.geometry import convolution_shape
 from convsmith.kernels.windows import Array, resolve, view
 
 Inputs = Sequence[Any]

@@ -37,7 +37,7 @@ def choose(
         weight_decay=0.05,
         schedule=Schedule(kind="one_cycle", rise=0.25, start=0.1),
         label_smoothing=0.05,
-        class_weights=weights,  # type: ignore[arg-type]
+        class_weights=weights,
         ema=0.0,
         augment=augment,
     )
