@@ -34,6 +34,8 @@ def make_app() -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 unexpected, 2 usage, 3 data, 4 resources, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # threads that spin while they wait make training some fifty times slower as soon as another program runs; read when torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _accept_any_name()
     before = _terminate_as_interrupt()
     try:
