@@ -173,3 +173,10 @@ def test_fingerprint_tells_labels_names_pixels_and_parts(class_folder, picture, 
     assert data.fingerprint(data.open(renamed)) == first
     Image.fromarray(picture(1)).save(renamed / "cat" / "000.png")
     assert data.fingerprint(data.open(renamed)) != first
+
+
+def test_without_a_wish_validation_takes_a_fifth_but_at_most_five_thousand(tmp_path: Path) -> None:
+    for count, expected in ((400, 80), (60_000, 5_000)):
+        images = np.arange(count * 4, dtype=np.uint32).view(np.uint8).reshape(count, 4, 4)
+        np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(count) % 10, x_test=images[:20] ^ 255, y_test=np.arange(20) % 10)
+        assert abs(len(data.open(tmp_path / "set.npz").val) - expected) <= 10  # rounded class by class

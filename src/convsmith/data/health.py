@@ -81,7 +81,7 @@ class Health:
 def check(
     path: str | Path,
     *,
-    val: float = 0.2,
+    val: float | None = None,
     test: float = 0.2,
     seed: int = 0,
     progress: Progress | None = None,

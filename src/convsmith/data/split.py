@@ -18,6 +18,8 @@ from convsmith.errors import DataError, UsageError
 
 TRAIN, VAL, TEST = range(3)
 LEFT_OUT = -2
+MOST_VALIDATION = 5000
+"""Enough to tell accuracies half a point apart; more would be missed in training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +31,16 @@ class Division:
     notes: tuple[str, ...]
 
 
-def divide(source: Source, val: float, test: float, seed: int, trainable: bool = True) -> Division:
-    """Assign every image of a source to a part.
+def divide(source: Source, val: float | None, test: float, seed: int, trainable: bool = True) -> Division:
+    """Assign every image of a source to a part. ``val=None`` is a fifth, but at most 5,000 images.
 
     A given test part is never made smaller: of images that stand in two parts, the copy nearer to training is left out.
     ``trainable=False`` carves nothing and asks neither for two classes nor for a training part.
 
     Raises: DataError for fewer than two classes or too few images in a class; UsageError for fractions that cannot be.
     """
+    if val is None:
+        val = min(0.2, MOST_VALIDATION / max(1, np.count_nonzero(source.given <= 0)))
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"val is {val} and test is {test}; each must be at least 0 and their sum below 1")
     part, problems = _clean(source)

@@ -110,7 +110,7 @@ def _as_given(source: str, workers: int, record: runs.Listener) -> Dataset:
     """Open images without holding any out."""
     from convsmith import data
 
-    return data.open(source, val=0, test=0, workers=workers or None, progress=lambda done, total: record.progress("open", done, total))
+    return data.open(source, workers=workers or None, progress=lambda done, total: record.progress("open", done, total), trainable=False)
 
 
 def _is_own(given: str | None, described: Mapping[str, Any]) -> bool:

@@ -27,7 +27,9 @@ class Images(Settings):
     """Labelled images and how they are split."""
 
     data: str = positional("Images: a folder of class folders, a CSV of path,label, idx, CIFAR or npz files, or 'digits'")
-    val: float = Field(0.2, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none")
+    val: float | None = Field(
+        None, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none; 0.2, at most 5,000 images"
+    )
     test: float = Field(0.2, ge=0, lt=1, description="Part held out for the final test, where the data gives none")
     split_seed: int = Field(0, ge=0, description="Which images are held out")
     workers: int = Field(0, ge=0, description="Processes that decode images; 0 decodes in the main one")
