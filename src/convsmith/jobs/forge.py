@@ -16,6 +16,9 @@ from convsmith.jobs.text import percent, printable, size, table
 TRAINING_SHARE = 0.7
 """Part of ``time`` that training may take; the search for bits, the proof of the file and the timing share the rest."""
 
+SWEEP_SHARE = 0.15
+"""Part of ``time`` that curves of accuracy against bits may take; where they would take more, only formats around the answer are tried."""
+
 BITS = ("chosen", "baseline", "confirmed", "weight_bytes", "float32_weight_bytes", "text", "max_drop")
 SPEED = ("runtime", "batch", "median_ms", "q1_ms", "q3_ms", "images_per_s")
 
@@ -66,7 +69,8 @@ def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict
     from convsmith import analysis
 
     where, workers = str(record.folder), config.workers
-    bits = precision.Config(run=where, max_drop=config.max_drop, images=config.bits_images, workers=workers)
+    sweep_s = config.time * SWEEP_SHARE if config.time else None
+    bits = precision.Config(run=where, max_drop=config.max_drop, images=config.bits_images, workers=workers, sweep_time=sweep_s)
     stages: list[tuple[str, Callable[[], Any]]] = [
         ("analysis.json", lambda: record.write_json("analysis.json", analysis.analyse(trained.load(runs.open(record.folder)).graph))),
         ("precision.json", lambda: _find_bits(bits, record, prepared)),

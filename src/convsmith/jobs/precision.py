@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,8 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.jobs import sources, trained
-from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.duration import Duration
+from convsmith.jobs.settings import Settings, positional, text
 from convsmith.jobs.text import percent
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ class Config(Settings):
     max_drop: float = Field(0.5, ge=0, description="Accuracy that may be lost, in points")
     families: tuple[str, ...] = Field((), description="Kinds of format: int, fixed, float e5, exponent, float e8; all by default")
     tensors: Literal["weight", "activation", "both"] = Field("both", description="What gets fewer bits")
-    sweep: bool = Field(False, description="Try every format for weights, activations and both, not only those around the answer")
+    sweep: Literal["border", "curve", "all"] = Field(
+        "curve", description="Formats to try: those around the answer, the whole curves, or also weights and activations alone"
+    )
+    sweep_time: Duration | None = text(
+        None, "TIME", "Time whole curves may take; where they would take more, only the border is tried", gt=0
+    )
     images: int = Field(0, ge=0, description="Validation images to try each format on; 0 takes all")
     workers: int = Field(0, ge=0, description="Processes that decode images")
 
@@ -46,8 +53,9 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     graph = network.graph
     calibration = _pixels(dataset.train, network, CALIBRATION_IMAGES, config.workers)[0]
     score = _scorer(graph, dataset.splits.get("val") or dataset.test, network, config.images, calibration, config.workers)
+    begin = time.perf_counter()
     baseline = score(None)
-    plan, points = _search(config, graph, score, calibration, record)
+    plan, points = _search(config, graph, score, calibration, record, time.perf_counter() - begin)
     found = {
         "max_drop": config.max_drop,
         "baseline": baseline.accuracy,
@@ -69,7 +77,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
 
 
 def _search(
-    config: Config, graph: Any, score: precision.Scorer, calibration: NDArray[np.float32], record: runs.Record
+    config: Config, graph: Any, score: precision.Scorer, calibration: NDArray[np.float32], record: runs.Record, evaluation_s: float
 ) -> tuple[precision.Plan, list[precision.Point]]:
     from convsmith import precision
     from convsmith.redesign import fold_batch_norm
@@ -80,10 +88,12 @@ def _search(
     def progress(done: int, total: int, name: str) -> None:
         record.progress("precision", done, total, format=name)
 
-    tried: list[precision.Point] = []
-    if config.sweep:
-        tried = precision.sweep(graph, score, ranges=ranges, families=families, progress=progress)
     formats = precision.candidates(graph, ranges, families, (config.tensors,))
+    tried: list[precision.Point] = []
+    affordable = config.sweep_time is None or len(formats) * evaluation_s <= config.sweep_time
+    if config.sweep == "all" or (config.sweep == "curve" and affordable):
+        which = precision.TENSORS if config.sweep == "all" else (config.tensors,)
+        tried = precision.sweep(graph, score, ranges=ranges, families=families, tensors=which, progress=progress)
     return precision.find_plan(graph, score, formats, config.max_drop, progress, ranges=ranges, tensors=config.tensors, done=tried)
 
 
