@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from convsmith.data.dataset import Dataset
@@ -10,66 +12,76 @@ from convsmith.training import mirroring
 from convsmith.training.config import Augment, Schedule, Training
 
 SMALL_SIDE = 64
-IMAGES_SEEN = 600_000
-MOST_EPOCHS = 120
+MOST_EPOCHS = 60
+FEWEST_EPOCHS = 24
+HURRY_IMAGES_PER_S = 1000
 
 
 def choose(
     dataset: Dataset, preprocess: Preprocess, time_s: float | None = None, model: str | None = None
 ) -> tuple[Training, tuple[str, ...]]:
-    """Return a training for the images at hand and, in plain words, the reason of every choice that depends on them."""
-    n, side = len(dataset.train), min(preprocess.height, preprocess.width)
-    epochs, why_epochs = _epochs(n, side)
-    augment, why_augment = _augment(dataset, preprocess)
-    batch, why_batch = _batch(n)
+    """Return a training for the images at hand and, in plain words, the reason of every choice that depends on them.
+
+    ``time_s`` is a limit and not a wish: the epochs are those the images need, fewer where the time does not allow them.
+    """
+    n = len(dataset.train)
+    small = min(preprocess.height, preprocess.width) <= SMALL_SIDE
+    hurried = time_s is not None and n > HURRY_IMAGES_PER_S * time_s
+    epochs, why_epochs = _epochs(n, small)
+    augment, why_augment = _augment(dataset, preprocess, small, hurried)
+    batch, why_batch = _batch(n, hurried)
     weights, why_weights = _balance(dataset)
-    rate = 0.01 * (batch / 128) ** 0.5
-    reasons = [why_epochs, why_batch, *why_augment, *why_weights]
-    reasons.append(f"AdamW, one-cycle up to {rate:.3g}: reaches its end in the planned time, with the last third for fine steps")
-    if time_s:
-        reasons.append(f"{time_s:g} s allowed: the number of updates is set from measured step times")
     config = Training(
         epochs=epochs,
         time_s=time_s,
         batch=batch,
         optimizer="adamw",
-        learning_rate=round(rate, 4),
+        learning_rate=0.01 if small else 0.004,
         weight_decay=0.05,
         schedule=Schedule(kind="one_cycle", rise=0.25, start=0.1),
         label_smoothing=0.05,
         class_weights=weights,
-        ema=0.0,
         augment=augment,
     )
+    reasons = [why_epochs, why_batch, *why_augment, *why_weights]
+    reasons.append(
+        f"AdamW, one-cycle up to a learning rate of {config.learning_rate:g}: quick, and complete whenever the planned end comes"
+    )
+    if time_s:
+        reasons.append(f"{time_s:g} s allowed: where they do not suffice for all epochs, measured step times set the number of updates")
     return config, tuple(reasons)
 
 
-def _epochs(n: int, side: int) -> tuple[float, str]:
-    seen = IMAGES_SEEN if side <= SMALL_SIDE else IMAGES_SEEN // 10
-    epochs = float(min(MOST_EPOCHS, max(10, round(seen / n))))
-    return epochs, f"{epochs:g} epochs: {n:,} training images are seen {epochs * n:,.0f} times in all"
+def _epochs(n: int, small: bool) -> tuple[float, str]:
+    """Fewer images are seen more often: 24 epochs from 10,000 images on, at most 60 of small images and 150 of photos."""
+    most = MOST_EPOCHS if small else 150
+    epochs = round(min(most, max(FEWEST_EPOCHS, 24 * (10_000 / n) ** 0.5)))
+    return float(epochs), f"{epochs} epochs for {n:,} training images: the fewer there are, the more often each is seen"
 
 
-def _batch(n: int) -> tuple[int, str]:
-    batch = int(min(256, max(16, 2 ** round(np.log2(max(1, n) / 40)))))
-    return batch, f"batches of {batch}: some forty updates an epoch, at most 256 images"
+def _batch(n: int, hurried: bool) -> tuple[int, str]:
+    batch = int(min(128 if hurried else 256, max(16, 2 ** round(np.log2(max(1, n) / 40)))))
+    return batch, f"batches of {batch}: some forty updates an epoch or more, so that few images still make many updates"
 
 
-def _augment(dataset: Dataset, preprocess: Preprocess) -> tuple[Augment, list[str]]:
+def _augment(dataset: Dataset, preprocess: Preprocess, small: bool, hurried: bool) -> tuple[Augment, list[str]]:
     answer = mirroring.ask(dataset.train, preprocess)
     reasons = [f"images are {'also mirrored' if answer.allowed else 'not mirrored'}: {answer}"]
-    side = min(preprocess.height, preprocess.width)
-    if side > SMALL_SIDE:
+    if not small:
         reasons.append("photos: moved, turned, scaled and lit at random, because the same thing may stand anywhere")
         return Augment(flip=answer.allowed, shift=0.1, rotate=10, scale=0.25, light=0.3), reasons
+    shift = max(1 / 14, 1 / min(preprocess.height, preprocess.width))
+    if hurried:
+        reasons.append("small images, little time: moved by a few pixels only, since each is seen a few times only")
+        return Augment(flip=answer.allowed, shift=shift), reasons
     if answer.allowed:
-        reasons.append("small images: moved by up to a twelfth of the side")
-        return Augment(flip=True, shift=1 / 12), reasons
+        reasons.append("small images: moved by up to a fourteenth of the side, at least a pixel")
+        return Augment(flip=True, shift=shift), reasons
     reasons.append("small images that differ from their mirror images, as characters do: moved, turned, scaled and slanted a little")
     return Augment(shift=1 / 14, rotate=10, scale=0.1, shear=0.1), reasons
 
 
-def _balance(dataset: Dataset) -> tuple[str, list[str]]:
+def _balance(dataset: Dataset) -> tuple[Literal["none", "balanced"], list[str]]:
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     present = counts[counts > 0]
     ratio = present.max() / present.min()
