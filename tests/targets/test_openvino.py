@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from convsmith import targets
 from convsmith.data.preprocess import Preprocess, resize
 from convsmith.errors import DataError, UnsupportedError
 from convsmith.targets.preprocessing import sketch
+from convsmith.targets.sessions import openvino_core
 
 LABELS = ("cat", "Größe\n2", "猫", '<"&>')
 
@@ -41,14 +44,14 @@ def test_ir_agrees_and_carries_its_labels(tmp_path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (61, 47), (500, 375), (28, 28), (900, 30)])
 def test_pixels_are_pillows_here_too(size) -> None:
     """OpenVINO computes the weights in float32; long division keeps them exact up to 2,700 pixels to 224."""
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     p = Preprocess(28, 28, 1, "squash", 1.0, (0.0,), (1 / 255,))
     drawn, out = sketch(p)
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 1])
     found = helper.make_tensor_value_info(out, TensorProto.FLOAT, ["N", 1, 28, 28])
     graph = helper.make_graph(drawn.nodes, "preprocessing", [image], [found], list(drawn.constants.values()))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    core = openvino.Core()
+    core = openvino_core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     x = np.random.default_rng(7).integers(0, 256, (1, *size, 1), dtype=np.uint8)
@@ -70,3 +73,26 @@ def test_one_sentence_without_it(tmp_path, monkeypatch) -> None:
     result = targets.bench(small_graph(), tmp_path / "m.onnx", image_size=(20, 20), batches=(1,), rounds=7)
     assert result["notes"][1].startswith("OpenVINO is not installed")
     assert [row["runtime"] for row in result["network"]] == ["onnxruntime"]
+
+
+@pytest.mark.extra
+def test_a_signal_after_openvino_is_no_crash() -> None:
+    """Its plugin, unloaded, would leave the thread without a stack for signal handlers."""
+    pytest.importorskip("openvino")
+    code = (
+        "import gc, os, signal\n"
+        "import numpy as np, torch\n"
+        "from convsmith import targets\n"
+        "from convsmith.interop import pytorch\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()\n"
+        "run, _ = targets.openvino_run(targets.network_bytes(pytorch.read(net, (1, 1, 2, 2))), 1)\n"
+        "run(np.zeros((1, 1, 2, 2), np.float32))\n"
+        "del run\n"
+        "gc.collect()\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: heard.append(1))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('heard', heard)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard [1]\n"), done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,16 +75,32 @@ def onnxruntime_run(model: Path | bytes, threads: int | None = None) -> tuple[Ru
     return lambda x: session.run(None, {name: x}), dict(session.get_modelmeta().custom_metadata_map)
 
 
+def openvino_module() -> Any:
+    """Return the package; `UnsupportedError` when it is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        raise UnsupportedError(NO_OPENVINO) from None
+    return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the process's one OpenVINO core; it lives as long as the process.
+
+    Its CPU plugin gives the thread an alternate stack for signal handlers and, when unloaded, leaves the thread with the address of
+    memory that is gone: the next signal, such as Ctrl-C, then ends the process with a segmentation fault (seen with 2026.4).
+    """
+    return openvino_module().Core()
+
+
 def openvino_run(model: Path | bytes, threads: int | None = None, precision: str = "f32") -> tuple[Run, dict[str, str]]:
     """Return a function that runs the model's first input in OpenVINO on the CPU, and the metadata.
 
     ``precision`` is the hint to its CPU plugin: ``f32``, or ``bf16``, which it would choose by itself where the processor has it.
     """
-    try:
-        import openvino
-    except ImportError:
-        raise UnsupportedError(NO_OPENVINO) from None
-    core = openvino.Core()
+    openvino_module()
+    core = openvino_core()
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads

@@ -13,13 +13,13 @@ import onnx
 from numpy.typing import NDArray
 
 from convsmith.data.preprocess import Preprocess
-from convsmith.errors import ResourceError, UnsupportedError, UsageError, near
+from convsmith.errors import ResourceError, UsageError, near
 from convsmith.graph.network import Graph
 from convsmith.interop.onnx import write
 from convsmith.redesign import fold_batch_norm
 from convsmith.targets.agreement import Parity, parity, require
 from convsmith.targets.assembly import assemble
-from convsmith.targets.sessions import NO_OPENVINO, Runtime
+from convsmith.targets.sessions import Runtime, openvino_core, openvino_module
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,8 @@ def _write_onnx(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
 
 def _write_openvino(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """Write OpenVINO's IR, float32, with the metadata as its ``rt_info``; the conversion happens in memory and offline."""
-    try:
-        import openvino
-    except ImportError:
-        raise UnsupportedError(NO_OPENVINO) from None
-    network = openvino.Core().read_model(model.SerializeToString())
+    openvino = openvino_module()
+    network = openvino_core().read_model(model.SerializeToString())
     for field in model.metadata_props:
         network.set_rt_info(field.value, field.key.split(".", 1))
     openvino.save_model(network, str(path), compress_to_fp16=False)
