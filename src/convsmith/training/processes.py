@@ -8,6 +8,7 @@ in kind, not digit by digit.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import nn
 from convsmith.errors import UsageError
 
 T = TypeVar("T")
+SETTLE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,4 +80,7 @@ def team() -> Iterator[Team]:
         yield Team(dist.get_rank(), dist.get_world_size())
     finally:
         if opened:
+            # gloo's thread frees the last operation's Python objects a moment after that operation has returned. A group destroyed before
+            # waits for the thread while it holds the interpreter's lock, which the thread needs: both would wait forever.
+            time.sleep(SETTLE_S)
             dist.destroy_process_group()
