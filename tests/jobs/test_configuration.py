@@ -25,7 +25,7 @@ def test_flags_before_sets_before_file_before_preset_before_defaults(tmp_path: P
         sets=["batch=32", "training.schedule.gamma=0.2", "seed=3"],
         flags={"seed": 4},
     )
-    assert (config.data, config.epochs, config.batch, config.seed, config.threads, config.val) == ("from-file", 1, 32, 4, 9, 0.2)
+    assert (config.data, config.epochs, config.batch, config.seed, config.threads, config.test) == ("from-file", 1, 32, 4, 9, 0.2)
     assert (config.training.momentum, config.training.schedule.kind, config.training.schedule.gamma) == (0.5, "step", 0.2)
     assert configuration.given(config)["training"] == {"momentum": 0.5, "schedule": {"kind": "step", "gamma": 0.2}}
 

@@ -104,10 +104,16 @@ def test_pace_moves_the_end_only_when_the_budget_is_missed() -> None:
     assert end_after(0.1, 80) == 100
 
 
-def test_pace_lengthens_a_shortened_run_in_its_first_half() -> None:
+def test_pace_lengthens_a_shortened_run_until_late() -> None:
     short, pace = PLAN.ending_at(50, 0), Pace()
     pace.end(short, 5, 1e9, 10, now=0.0)
     assert pace.end(short, 15, 97 / 0.97 + 0.1, 10, now=10.0) == 100
+
+
+def test_pace_leaves_time_for_the_last_validation() -> None:
+    pace = Pace(last_steps=8)
+    pace.end(PLAN, 10, 1e9, 10, now=0.0)
+    assert pace.end(PLAN, 20, 40, 10, now=10.0) == 20 + 38 - 8
 
 
 def test_candidates_are_measured_in_turn_and_slow_ones_dropped() -> None:

@@ -14,15 +14,11 @@ from convsmith.data.decode import Look, inspect
 from convsmith.data.folder import Entry, Listing
 from convsmith.data.source import Source
 from convsmith.data.workers import Pool
+from convsmith.kernels import processor_count
 
 Progress = Callable[[int, int], None]
 CHUNK = 32
 FEW = 400
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int | None, progress: Progress | None) -> Source:
@@ -41,7 +37,7 @@ def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int
 def _looks(entries: Sequence[Entry], max_pixels: int, workers: int | None, progress: Progress | None) -> list[Look]:
     looks: list[Look | None] = [_known(entry) for entry in entries]
     rows = [row for row, look in enumerate(looks) if look is None]
-    count = (processors() if len(rows) >= FEW else 0) if workers is None else workers
+    count = (processor_count() if len(rows) >= FEW else 0) if workers is None else workers
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     done = len(entries) - len(rows)
     for chunk, found in zip(chunks, _scanned(entries, chunks, max_pixels, count), strict=True):

@@ -40,7 +40,7 @@ def divide(source: Source, val: float | None, test: float, seed: int, trainable:
     Raises: DataError for fewer than two classes or too few images in a class; UsageError for fractions that cannot be.
     """
     if val is None:
-        val = min(0.2, MOST_VALIDATION / max(1, np.count_nonzero(source.given <= 0)))
+        val = min(0.2, MOST_VALIDATION / max(1, int(np.count_nonzero(source.given <= 0))))
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"val is {val} and test is {test}; each must be at least 0 and their sum below 1")
     part, problems = _clean(source)

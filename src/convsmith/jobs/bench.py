@@ -20,7 +20,7 @@ class Config(Settings):
     """Which network, how many threads, which batches."""
 
     run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
-    threads: int = Field(1, ge=1, description="Processor threads of each runtime")
+    threads: int = Field(0, ge=0, description="Processor threads of each runtime; 0 takes one for each processor")
     batches: tuple[int, ...] = Field((1, 16), description="Images at once")
     rounds: int = Field(9, ge=7, description="Samples of each, taken in turn")
 
@@ -30,6 +30,9 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     ``network`` rows read normalised pixels, ``file`` rows whole images with everything inside.
     """
+    from convsmith.kernels import processor_count
+
+    config = config.model_copy(update={"threads": config.threads or processor_count()})
     record.progress("bench", 0, 1)
     if isinstance(record, runs.Record):
         found = _of_run(config, trained.load(runs.open(record.folder)))

@@ -29,7 +29,7 @@ class Config(train.Config):
     max_drop: float = Field(0.5, ge=0, description="Accuracy that fewer bits may cost, in points")
     time: Duration | None = text(600.0, "TIME", "Time for everything, such as 90s, 10m, 1h30m; training takes at most 70 %", gt=0)
     bits_images: int = Field(2000, ge=0, description="Validation images to try each number format on; 0 takes all")
-    bench_threads: int = Field(1, ge=1, description="Processor threads of each runtime when speed is measured")
+    bench_threads: int = Field(0, ge=0, description="Processor threads of each runtime when speed is measured; 0 takes all")
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:

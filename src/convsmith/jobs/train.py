@@ -39,7 +39,7 @@ class Config(Images):
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
     deterministic: bool = Field(False, description="Repeat bit for bit")
-    threads: int = Field(0, ge=0, description="Processor threads; 0 takes torch's own number")
+    threads: int = Field(0, ge=0, description="Processor threads; 0 times all and one and takes the faster")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute")
     training: Training = Field(default_factory=lambda: Training(), description="Every setting of the training")
 

@@ -2,7 +2,7 @@
 
 from convsmith.kernels.algorithms import ALGORITHMS, Algorithm, register
 from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
-from convsmith.kernels.machine import instruction_set, instruction_sets, processor
+from convsmith.kernels.machine import instruction_set, instruction_sets, processor, processor_count
 
 __all__ = [
     "ALGORITHMS",
@@ -12,5 +12,6 @@ __all__ = [
     "instruction_set",
     "instruction_sets",
     "processor",
+    "processor_count",
     "register",
 ]

@@ -26,6 +26,11 @@ def processor() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def processor_count() -> int:
+    """Return the processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def instruction_sets() -> list[str]:
     """Return the instruction sets that the native kernels were compiled for and this processor has, slowest first; empty without them."""
     try:

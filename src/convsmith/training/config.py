@@ -96,7 +96,7 @@ class Training(BaseModel):
     checkpoint_s: float = Field(default=20.0, ge=0, description="Seconds between checkpoints; 0 writes one after every update")
     seed: int = Field(default=0, ge=0, description="Seed of the data order, augmentation and dropout")
     deterministic: bool = Field(default=False, description="Repeat bit for bit: nothing is chosen by timing, deterministic algorithms only")
-    threads: int = Field(default=0, ge=0, description="Processor threads; 0 leaves torch's own number")
+    threads: int = Field(default=0, ge=0, description="Processor threads; 0 times all and one and takes the faster")
     workers: int = Field(default=0, ge=0, description="Processes that decode images")
     resident: bool | Literal["auto"] = Field(default="auto", description="Keep all decoded images in memory; auto does when they fit")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto takes a GPU when there is one")

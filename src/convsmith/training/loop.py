@@ -77,7 +77,7 @@ class _Trainer:
         self.updater = Updater(module, config, preprocess, self.weights, team)
         self.shadow = copy.deepcopy(module) if config.ema else module
         self.identity = identity(config, dataset.train, preprocess)
-        self.pace = planning.Pace()
+        self.pace = planning.Pace(planning.validation_steps(len(self.validation.split) if self.validation else 0, self.feed))
         self.elapsed_before = 0.0
         self.file_bytes: dict[str, int] = {}
 

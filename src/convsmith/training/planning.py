@@ -67,6 +67,14 @@ def candidates(config: Training, device: torch.device) -> tuple[Arithmetic, ...]
     return tuple(Arithmetic(f, layout) for f in formats for layout in layouts)  # type: ignore[arg-type]
 
 
+def thread_counts(config: Training, device: torch.device) -> tuple[int, ...]:
+    """Return the numbers of threads to try: all and one, because small batches and busy processors do better with one. 0 leaves it."""
+    every = torch.get_num_threads()
+    if config.threads or config.deterministic or device.type != "cpu" or every == 1:
+        return (0,)
+    return every, 1
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     """Tell whether the processor multiplies bfloat16 itself; emulating it is slower than float32."""
     if device.type == "cuda":
@@ -116,18 +124,21 @@ def trial(module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor
         return (time.perf_counter() - begin) * count / share
 
     budget_s = max(1.0, 0.02 * (config.time_s or 0))
-    return fastest(candidates(config, updater.device), measure, budget_s)
+    before = torch.get_num_threads()
+    arithmetics = candidates(config, updater.device)
+    by_threads = fastest([replace(arithmetics[0], threads=n) for n in thread_counts(config, updater.device)], measure, budget_s, rounds=1)
+    threads = min(by_threads, key=lambda name: by_threads[name]).threads
+    seconds = fastest([replace(arithmetic, threads=threads) for arithmetic in arithmetics], measure, budget_s)
+    torch.set_num_threads(before)
+    return seconds
 
 
 def make_plan(config: Training, feed: Feed, seconds: dict[Arithmetic, float], val_images: int, left_s: float | None) -> Plan:
-    """Return the plan that completes the epochs, or as many updates as ``left_s`` allows.
-
-    Validation costs a third of training per image: it has no backward pass.
-    """
+    """Return the plan that completes the epochs, or as many updates as ``left_s`` allows."""
     arithmetic = preferred(seconds)
     step_s = seconds[arithmetic]
     steps = max(1, round(config.epochs * feed.steps_per_epoch))
-    val_s = val_images / feed.size(0) * step_s / 3
+    val_s = validation_steps(val_images, feed) * step_s
     every = config.validate_every
     if not every:
         every = 1 if config.deterministic else max(1, math.ceil(val_s / (VALIDATION_PART * step_s * feed.steps_per_epoch)))
@@ -138,6 +149,11 @@ def make_plan(config: Training, feed: Feed, seconds: dict[Arithmetic, float], va
     return replace(plan, steps=max(1, allowed), shortened=True) if allowed < steps else plan
 
 
+def validation_steps(val_images: int, feed: Feed) -> float:
+    """Return what a validation costs, in updates: a third of training per image, because it has no backward pass."""
+    return val_images / feed.size(0) / 3
+
+
 def affordable(left_s: float, step_s: float, val_s: float, validate_every: int) -> int:
     """Return the updates that fit into ``left_s`` with their validations and a reserve."""
     usable = left_s * (1 - RESERVE) - val_s
@@ -145,19 +161,23 @@ def affordable(left_s: float, step_s: float, val_s: float, validate_every: int) 
 
 
 class Pace:
-    """Watch the time budget: where the measured pace would miss it, move the end of the run. Looked at some twenty times in a run."""
+    """Watch the time budget: where the measured pace would miss it, move the end of the run. Looked at some twenty times in a run.
+
+    ``last_steps``: what comes after the last update (the last validation), in units of the time of an update.
+    """
 
     LEAST_STEPS = 5
     LOOKS = 20
 
-    def __init__(self) -> None:
+    def __init__(self, last_steps: float = 0.0) -> None:
+        self.last_steps = last_steps
         self.mark: tuple[int, float] | None = None
         self.next = 0
 
     def end(self, plan: Plan, step: int, left_s: float, epochs: float, now: float | None = None) -> int | None:
         """Return the update at which the run should end, None where there is nothing to look at yet.
 
-        The end moves nearer as soon as it would be missed by 2 %, and away, in the first half, when more than 10 % would be left.
+        The end moves nearer as soon as it would be missed by 2 %, and away, in the first four fifths, when more than 10 % would be left.
         """
         if step < self.next:
             return None
@@ -168,6 +188,6 @@ class Pace:
             return None
         step_s = (now - before[1]) / (step - before[0])
         limit = max(1, round(epochs * plan.steps_per_epoch))
-        steps = min(limit, step + max(1, int(left_s * (1 - RESERVE) / step_s)))
-        late, early = steps < 0.98 * plan.steps, steps > 1.1 * plan.steps and plan.at(step) < 0.5
+        steps = min(limit, step + max(1, int(left_s * (1 - RESERVE) / step_s - self.last_steps)))
+        late, early = steps < 0.98 * plan.steps, steps > 1.1 * plan.steps and plan.at(step) < 0.8
         return steps if late or early else plan.steps

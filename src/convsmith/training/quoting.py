@@ -58,7 +58,7 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
     validations = -(-plan.steps // plan.validate_every)
     weight_bytes = _weight_bytes(module)
     return Quote(
-        seconds=once_s + plan.steps * step_s + validations * val_images / feed.size(0) * seconds[plan.arithmetic] / 3,
+        seconds=once_s + plan.steps * step_s + validations * planning.validation_steps(val_images, feed) * seconds[plan.arithmetic],
         memory_bytes=psutil.Process().memory_info().rss
         + (held_bytes if resident else 0)
         + (pixel_bytes(val, preprocess) if val else 0)

@@ -22,13 +22,15 @@ from convsmith.training.processes import Team
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How the network is computed: number format of the layers and memory layout."""
+    """How the network is computed: number format of the layers, memory layout and processor threads (0: torch's own number)."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    threads: int = 0
 
     def __str__(self) -> str:
-        return f"{self.precision}, {'NHWC' if self.channels_last else 'NCHW'}"
+        threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
+        return f"{self.precision}, {'NHWC' if self.channels_last else 'NCHW'}{threads}"
 
 
 class Updater:
@@ -47,8 +49,10 @@ class Updater:
         self._network = self.team.wrap(module)
 
     def compute_in(self, arithmetic: Arithmetic) -> None:
-        """Change number format and memory layout; the values of the weights stay."""
+        """Change number format, memory layout and threads; the values of the weights stay."""
         self.arithmetic = arithmetic
+        if arithmetic.threads:
+            torch.set_num_threads(arithmetic.threads)
         self.module.to(memory_format=torch.channels_last if arithmetic.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
 
     def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float) -> tuple[float, int]:
