@@ -38,11 +38,11 @@ def source(name: str) -> Path:
     return Path(root) / "data" / name
 
 
-def run(path: str | Path, seed: int, time_s: float | None, threads: int, val: float) -> Result:
+def run(path: str | Path, seed: int, time_s: float | None, threads: int) -> Result:
     """Train once with what is chosen from the data, and score the test images at the end, once."""
     torch.set_num_threads(threads)
     begin = time.perf_counter()
-    dataset = data.open(path, seed=seed, val=val)
+    dataset = data.open(path, seed=seed)
     preprocess, _ = data.choose_preprocess(dataset)
     config, _ = training.choose(dataset, preprocess, time_s)
     name, _ = models.choose(dataset, preprocess)

@@ -1,7 +1,7 @@
 """Claim: what `forge` chooses by itself reaches 99.0 % on the MNIST test images at least 5 times sooner than the PyTorch MNIST example.
 
 Both clocks start with the four idx.gz files on disk and stop for every look at the test images. The example is looked at after each
-epoch, and the first epoch at the goal counts. Convsmith trains once, with a time budget, on four fifths of the training images (the rest
+epoch, and the first epoch at the goal counts. Convsmith trains once, with a time budget, on 55,000 of the training images (the rest
 chooses its weights), and is looked at once, at the end; a run below the goal counts as missed, and one missed run refutes the claim.
 
 Two peers, both with the net and settings of the example (conv 32, conv 64, two linear layers, dropout, Adadelta lr 1, gamma 0.7 an
@@ -222,8 +222,9 @@ def race(arguments: argparse.Namespace) -> tuple[list[Arrival], Setting]:
     ]
     arrivals = []
     for number in range(arguments.rounds):
-        for place in range(len(runners)):
-            arrival = runners[(number + place) % len(runners)](arguments, number)
+        present = runners if arguments.plain is None or number < arguments.plain else [runners[0], runners[2]]
+        for place in range(len(present)):
+            arrival = present[(number + place) % len(present)](arguments, number)
             arrivals.append(arrival)
             outcome = "reached" if arrival.reached else "MISSED"
             print(
@@ -275,7 +276,7 @@ def page(arguments: argparse.Namespace, rows: dict[str, dict[str, float]], best:
     lines += [
         f"\nRounds are interleaved, {arguments.threads} threads, Convsmith with a budget of {arguments.time:g} s.",
         "Both clocks start with the idx.gz files on disk and stop while the test images are looked at. The example is looked at after each",
-        "epoch and its first epoch at the goal counts; Convsmith keeps a fifth of the training images for validation, and is looked at",
+        "epoch and its first epoch at the goal counts; Convsmith keeps 5,000 of the training images for validation, and is looked at",
         "once, at its end.",
     ]
     return "\n".join(lines) + "\n" + footer(("convsmith", "torch", "numpy", "pillow"))
@@ -284,6 +285,7 @@ def page(arguments: argparse.Namespace, rows: dict[str, dict[str, float]], best:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--plain", type=int, help="rounds in which the example runs at its own, slower setting too; default all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--time", type=float, default=20.0, help="Convsmith's budget in seconds")
     parser.add_argument("--goal", type=float, default=0.99, help="test accuracy that ends a run")
