@@ -43,7 +43,8 @@ if os.environ.get("RANK", "0") == "0":
 def test_two_processes_are_one(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # gloo else looks up the host's name, which need not resolve where tests run
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     for name, words in (("one", []), ("two", launch)):
         (tmp_path / name).mkdir()

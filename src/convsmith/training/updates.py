@@ -46,7 +46,7 @@ class Updater:
         self.arithmetic = Arithmetic()
         self.optimizer = optimizers.build(module, config)
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
-        self._network = self.team.wrap(module)
+        self._network = module
 
     def compute_in(self, arithmetic: Arithmetic) -> None:
         """Change number format, memory layout and threads; the values of the weights stay."""
@@ -54,6 +54,7 @@ class Updater:
         if arithmetic.threads:
             torch.set_num_threads(arithmetic.threads)
         self.module.to(memory_format=torch.channels_last if arithmetic.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+        self._network = self.team.wrap(self.module)
 
     def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float) -> tuple[float, int]:
         """Do update number ``step`` with ``count`` parts of a batch of ``size`` images in all; return sums of loss and of correct answers.
