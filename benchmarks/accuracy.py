@@ -45,7 +45,7 @@ def run(path: str | Path, seed: int, time_s: float | None, threads: int) -> Resu
     dataset = data.open(path, seed=seed)
     preprocess, _ = data.choose_preprocess(dataset)
     config, _ = training.choose(dataset, preprocess, time_s)
-    name, _ = models.choose(dataset, preprocess)
+    name, _ = models.choose(dataset, preprocess, time_s)
     torch.manual_seed(seed)
     shape = {"in_channels": preprocess.channels, "input_size": (preprocess.height, preprocess.width)}
     network = models.load(name, classes=len(dataset.classes), **shape)

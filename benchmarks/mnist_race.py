@@ -200,7 +200,7 @@ def run_ours(arguments: argparse.Namespace, number: int) -> Arrival:
     clock = Clock()
     dataset = data.open(arguments.data, seed=number)
     preprocess, _ = data.choose_preprocess(dataset)
-    name, _ = models.choose(dataset, preprocess)
+    name, _ = models.choose(dataset, preprocess, arguments.time)
     network = models.load(
         name, classes=len(dataset.classes), in_channels=preprocess.channels, input_size=(preprocess.height, preprocess.width)
     )

@@ -106,7 +106,7 @@ def prepare(config: Config, listener: runs.Listener) -> Prepared:
     decisions = [_decision("input", why_input)]
     model = config.model
     if model == "auto":
-        model, why_model = models.choose(dataset, preprocess)
+        model, why_model = models.choose(dataset, preprocess, config.time)
         decisions.append({"stage": "model", "choice": model, "reason": why_model})
     asked = wanted(config)
     chosen, reasons = training.choose(dataset, preprocess, config.time, model)
