@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import sys
@@ -29,7 +30,8 @@ def footer(packages: tuple[str, ...] = ("convsmith", "torch", "numpy")) -> str:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             versions.append(f"{name} not installed")
-    command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    policy = [f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"] if "OMP_WAIT_POLICY" in os.environ else []
+    command = " ".join([*policy, "python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     return f"\nCommand: `{command}`  \nProcessor: {processor()}, Python {platform.python_version()}  \nVersions: {', '.join(versions)}\n"
 
 

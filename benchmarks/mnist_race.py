@@ -205,7 +205,7 @@ def run_ours(arguments: argparse.Namespace, number: int) -> Arrival:
         name, classes=len(dataset.classes), in_channels=preprocess.channels, input_size=(preprocess.height, preprocess.width)
     )
     config, _ = training.choose(dataset, preprocess, arguments.time - clock.seconds(), model=name)
-    config = config.model_copy(update={"seed": number, "threads": arguments.threads})
+    config = config.model_copy(update={"seed": number})
     fit = training.fit(network, dataset, config, preprocess=preprocess)
     seconds = clock.seconds()
     logits = training.score(fit.module, dataset.test, preprocess)
