@@ -68,7 +68,7 @@ def test_train_says_what_it_chose_and_found(call: Call, tmp_path: Path, write_im
     folder = write_images(tmp_path / "data", {"a": 20, "b": 20})
     code, out, err = call("train", folder, "--epochs", 1, "--threads", 1, "--set", "training.optimizer=sgd", "--out", tmp_path / "run")
     assert code == 0 and "test accuracy" in out and str(tmp_path / "run") in out
-    assert "input: input 8x8 grey" in err and "model: smallnet" in err and "AdamW" not in err
+    assert "input: 8x8 grey" in err and "model: smallnet" in err and "AdamW" not in err
     settings = runs.open(tmp_path / "run").read_json("training.json")
     assert settings["optimizer"] == "sgd" and settings["learning_rate"] == 0.05 and settings["weight_decay"] == 5e-4
     code, _, err = call("train", folder, "--out", tmp_path / "run")

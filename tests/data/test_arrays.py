@@ -270,7 +270,7 @@ def test_mnist_and_fashion_mnist(real_data: Path) -> None:
     whole = data.open(real_data / "data" / "mnist", val=0)
     preprocess, reason = data.choose_preprocess(whole)
     assert (preprocess.height, preprocess.width, preprocess.channels) == (28, 28, 1)
-    assert reason.startswith("input 28x28 grey: the images' own size")
+    assert reason.startswith("28x28 grey: the images' own size")
     # the customary 0.1307 and 0.3081 are those of all 60,000; ours of an even thousand
     assert preprocess.mean[0] == pytest.approx(0.1307, abs=0.003) and preprocess.std[0] == pytest.approx(0.3081, abs=0.003)
     fashion = data.open(real_data / "data" / "fashion-mnist")

@@ -35,7 +35,7 @@ def test_the_size_and_resize_that_are_asked_for(class_folder) -> None:
     dataset = data.open(class_folder({"a": 4, "b": 4}, "", 40, 30))
     preprocess, reason = data.choose_preprocess(dataset, 16, "squash")
     assert (preprocess.height, preprocess.width, preprocess.resize) == (16, 16, "squash")
-    assert reason.startswith("input 16x16 RGB: as asked")
+    assert reason.startswith("16x16 RGB: as asked")
     preprocess, _ = data.choose_preprocess(dataset, (8, 12))
     assert (preprocess.height, preprocess.width) == (8, 12)
 

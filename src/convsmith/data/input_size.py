@@ -37,7 +37,7 @@ def choose_preprocess(
     mean, std = moments(dataset.train, trial, rows, workers)
     colour = "grey" if dataset.channels == 1 else "RGB"
     return Preprocess(height, width, dataset.channels, mode, mean=mean, std=std), (
-        f"input {height}x{width} {colour}: {reason}{why}; mean and deviation from {len(rows):,} training images"
+        f"{height}x{width} {colour}: {reason}{why}; mean and deviation from {len(rows):,} training images"
     )
 
 
