@@ -15,13 +15,20 @@ from convsmith.data.preprocess import Preprocess
 from convsmith.training.augmentation import to_input
 
 
-def score(module: nn.Module, split: Split, preprocess: Preprocess, *, batch: int = 256, workers: int = 0) -> NDArray[np.float32]:
+def score(module: nn.Module, split: Split, preprocess: Preprocess, *, batch: int | None = None, workers: int = 0) -> NDArray[np.float32]:
     """Return the logits of every image in the split's order, float32 ``(n, classes)``.
 
     The network computes in float32 and evaluation mode and is left in the mode it was in; without images the result has no rows.
+    ``batch``: images at a time, by default `fitting_batch`.
     """
-    images = (torch.from_numpy(x) for x, _, _ in batches(split, preprocess, batch, workers=workers))
+    size = batch or fitting_batch(preprocess)
+    images = (torch.from_numpy(x) for x, _, _ in batches(split, preprocess, size, workers=workers))
     return logits_of(module, images, preprocess).numpy()
+
+
+def fitting_batch(preprocess: Preprocess) -> int:
+    """Return how many images to score at a time: at most 256, and at most 4 million pixel values, since memory goes with them."""
+    return max(1, min(256, 2**22 // (preprocess.height * preprocess.width * preprocess.channels)))
 
 
 def logits_of(module: nn.Module, images: Iterable[torch.Tensor], preprocess: Preprocess, *, channels_last: bool = False) -> torch.Tensor:

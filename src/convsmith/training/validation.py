@@ -13,9 +13,7 @@ from convsmith.training.config import Training
 from convsmith.training.feed import fits, pixel_bytes
 from convsmith.training.losses import per_image
 from convsmith.training.processes import Team
-from convsmith.training.scoring import logits_of, slices
-
-BATCH = 256
+from convsmith.training.scoring import fitting_batch, logits_of, slices
 
 
 class Validation:
@@ -30,11 +28,12 @@ class Validation:
 
     def measure(self, module: nn.Module, *, channels_last: bool) -> tuple[float, float]:
         """Return mean loss and accuracy of the network in evaluation mode and float32, over all processes."""
+        size = fitting_batch(self.preprocess)
         if self.x_nhwc is not None:
-            images = slices(self.x_nhwc[self.start : self.stop], BATCH)
+            images = slices(self.x_nhwc[self.start : self.stop], size)
         else:
             order = np.arange(self.start, self.stop)
-            stream = batches(self.split, self.preprocess, BATCH, order=order, workers=self.config.workers)
+            stream = batches(self.split, self.preprocess, size, order=order, workers=self.config.workers)
             images = (torch.from_numpy(x) for x, _, _ in stream)
         sums = torch.zeros(2, dtype=torch.float64)
         if self.stop > self.start:
