@@ -265,7 +265,7 @@ def test_mnist_and_fashion_mnist(real_data: Path) -> None:
     mnist = data.open(real_data / "data" / "mnist")
     # Y. LeCun's page: class counts of the 10,000 test images
     assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert {part: len(split) for part, split in mnist.splits.items()} == {"train": 48000, "val": 12000, "test": 10000}
+    assert {part: len(split) for part, split in mnist.splits.items()} == {"train": 54999, "val": 5001, "test": 10000}
     assert mnist.problems == ()
     whole = data.open(real_data / "data" / "mnist", val=0)
     preprocess, reason = data.choose_preprocess(whole)

@@ -39,7 +39,7 @@ def open(
     ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a folder of idx or CIFAR files,
     an npz file, a tar or zip archive of class folders, or ``digits``.
     ``val``, ``test``: the parts to carve out where the source gives none; a given part is kept. 0 carves none; without ``val``, a fifth
-    but at most 5,000 images.
+    but of many images about 5,000.
     ``workers``: processes that look at the files; by default one a processor when there are many files, else none.
     ``progress``: called with (done, total) files.
     ``trainable``: False to look at images only (to evaluate or predict): given parts as they are, any others all in train, and one

@@ -32,7 +32,7 @@ class Division:
 
 
 def divide(source: Source, val: float | None, test: float, seed: int, trainable: bool = True) -> Division:
-    """Assign every image of a source to a part. ``val=None`` is a fifth, but at most 5,000 images.
+    """Assign every image of a source to a part. ``val=None`` is a fifth, but of many images about 5,000 (whole numbers in every class).
 
     A given test part is never made smaller: of images that stand in two parts, the copy nearer to training is left out.
     ``trainable=False`` carves nothing and asks neither for two classes nor for a training part.

@@ -28,7 +28,7 @@ class Images(Settings):
 
     data: str = positional("Images: a folder of class folders, a CSV of path,label, idx, CIFAR or npz files, or 'digits'")
     val: float | None = Field(
-        None, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none; 0.2, at most 5,000 images"
+        None, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none; 0.2, of many images about 5,000"
     )
     test: float = Field(0.2, ge=0, lt=1, description="Part held out for the final test, where the data gives none")
     split_seed: int = Field(0, ge=0, description="Which images are held out")
