@@ -1,4 +1,6 @@
 // The border between Python and the native core; nothing below this file knows Python.
+#include "bind.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -77,4 +79,5 @@ NB_MODULE(_native, m) {
     m.def("round_f32", &round_f32, nb::arg("x").noconvert(), nb::arg("out").noconvert(), nb::arg("constants"),
           nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"), nb::arg("threads"),
           nb::arg("level"), "Round x into out, which may be x.");
+    bind_convolution(m);
 }

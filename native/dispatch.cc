@@ -1,5 +1,6 @@
 #include "dispatch.h"
 
+#include "convolution_reference.h"
 #include "round_reference.h"
 
 namespace convsmith {
@@ -7,6 +8,7 @@ namespace convsmith {
 #define CONVSMITH_DECLARE(level)                                                                 \
     namespace level {                                                                            \
     void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&); \
+    extern const ConvolutionTable kConvolutions;                                                 \
     }
 CONVSMITH_DECLARE(portable)
 #if defined(CONVSMITH_X86_LEVELS)
@@ -17,13 +19,15 @@ CONVSMITH_DECLARE(avx512)
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
-        std::vector<Level> list = {{"reference", round_reference}, {"portable", portable::round}};
+        std::vector<Level> list = {{"reference", round_reference, &kReferenceConvolutions},
+                                   {"portable", portable::round, &portable::kConvolutions}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx2")) list.push_back({"avx2", avx2::round});
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            list.push_back({"avx2", avx2::round, &avx2::kConvolutions});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            list.push_back({"avx512", avx512::round});
+            list.push_back({"avx512", avx512::round, &avx512::kConvolutions});
 #endif
         return list;
     }();
@@ -33,6 +37,12 @@ const std::vector<Level>& levels() {
 const Level* find_level(const std::string& name) {
     for (const Level& level : levels())
         if (name == level.name) return &level;
+    return nullptr;
+}
+
+const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name) {
+    for (int i = 0; i < level.convolutions->count; ++i)
+        if (name == level.convolutions->entries[i]->name) return level.convolutions->entries[i];
     return nullptr;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "convolution.h"
 #include "round.h"
 
 namespace convsmith {
@@ -11,12 +12,14 @@ namespace convsmith {
 struct Level {
     const char* name;
     RoundRange round;
+    const ConvolutionTable* convolutions;
 };
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.
 const std::vector<Level>& levels();
 
-// Null when there is none of that name.
+// Both null when there is none of that name.
 const Level* find_level(const std::string& name);
+const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name);
 
 }  // namespace convsmith

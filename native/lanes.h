@@ -36,6 +36,26 @@ inline F load(const float* at) {
 
 inline void store(float* at, F v) { memcpy(at, &v, sizeof v); }
 
+// The first `count` lanes, the others zero; reads nothing beyond them.
+inline F load_part(const float* at, int count) {
+#if defined(__AVX512F__)
+    return (F)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), at);
+#else
+    F v = {};
+    for (int lane = 0; lane < count; ++lane) v[lane] = at[lane];
+    return v;
+#endif
+}
+
+// Writes the first `count` lanes and nothing beyond them.
+inline void store_part(float* at, F v, int count) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(at, __mmask16((1u << count) - 1), (__m512)v);
+#else
+    for (int lane = 0; lane < count; ++lane) at[lane] = v[lane];
+#endif
+}
+
 inline F all(float value) { return value - F{}; }
 
 inline U all(uint32_t value) { return value - U{}; }

@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
@@ -24,15 +25,29 @@ class DefaultFloatingPoint {
 };
 
 struct Job {
-    const std::function<void(size_t)>* body;
+    void (*body)(void* context, size_t part, int worker);
+    void* context;
     size_t parts;
     std::atomic<size_t> next{0};
+    std::atomic<int> workers{0};
 
     void work() {
         const DefaultFloatingPoint environment;
-        for (size_t part; (part = next.fetch_add(1, std::memory_order_relaxed)) < parts;) (*body)(part);
+        const int worker = workers.fetch_add(1, std::memory_order_relaxed);
+        for (size_t part; (part = next.fetch_add(1, std::memory_order_relaxed)) < parts;) body(context, part, worker);
     }
 };
+
+// Looks for about 25 microseconds whether `done()`: the layers of a network follow each other faster than a sleeping
+// thread wakes.
+template <class Done>
+void look_for(Done done) {
+    for (int turn = 0; turn < 2000 && !done(); ++turn) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
 
 class Pool {
   public:
@@ -43,11 +58,13 @@ class Pool {
             std::lock_guard<std::mutex> lock(mutex_);
             for (; started_ < helpers; ++started_) std::thread(&Pool::serve, this, started_).detach();
             job_ = &job;
-            helpers_ = pending_ = helpers;
+            helpers_ = helpers;
+            pending_ = helpers;
             ++turn_;
         }
         wake_.notify_all();
         job.work();
+        look_for([this] { return pending_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         idle_.wait(lock, [this] { return pending_ == 0; });
     }
@@ -55,8 +72,9 @@ class Pool {
   private:
     void serve(int index) {
         unsigned long seen = 0;
-        std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
+            look_for([&] { return turn_ != seen; });
+            std::unique_lock<std::mutex> lock(mutex_);
             wake_.wait(lock, [&] { return turn_ != seen; });
             seen = turn_;
             if (index >= helpers_) continue;
@@ -71,8 +89,9 @@ class Pool {
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
     Job* job_ = nullptr;
-    unsigned long turn_ = 0;
-    int started_ = 0, helpers_ = 0, pending_ = 0;
+    int started_ = 0, helpers_ = 0;
+    std::atomic<unsigned long> turn_{0};
+    std::atomic<int> pending_{0};
 };
 
 // Never deleted: its threads sleep until the process ends. A forked child has none of them, and leaves the parent's
@@ -85,14 +104,33 @@ void forget_pool() { pool = new Pool; }
 
 }  // namespace
 
-void parallel(size_t parts, int threads, const std::function<void(size_t)>& body) {
-    Job job{&body, parts};
+void parallel_parts(size_t parts, int threads, void (*body)(void* context, size_t part, int worker), void* context) {
+    Job job{body, context, parts};
     const size_t helpers = threads > 1 && parts > 1 ? (parts < size_t(threads) ? parts : size_t(threads)) - 1 : 0;
     std::unique_lock<std::mutex> lock(pool->in_use, std::defer_lock);
     if (helpers > 0 && lock.try_lock())
         pool->run(job, int(helpers));
     else
         job.work();
+}
+
+void parallel(size_t parts, int threads, const std::function<void(size_t)>& body) {
+    const auto call = [](void* context, size_t part, int) {
+        (*static_cast<const std::function<void(size_t)>*>(context))(part);
+    };
+    parallel_parts(parts, threads, call, const_cast<std::function<void(size_t)>*>(&body));
+}
+
+const Caches& caches() {
+    static const Caches found = [] {
+        long first = 0, second = 0;
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+        first = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+        second = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        return Caches{first > 0 ? size_t(first) : size_t(32) << 10, second > 0 ? size_t(second) : size_t(512) << 10};
+    }();
+    return found;
 }
 
 }  // namespace convsmith

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "parts.h"
+
 namespace convsmith {
 
 // Calls body(part) for every part below `parts`, on at most `threads` threads with the caller as one of them, and

@@ -15,3 +15,24 @@ def round_f32(
     threads: int,
     level: str,
 ) -> None: ...
+def convolution_names(level: str) -> list[str]: ...
+def convolution_supports(level: str, name: str, sizes: list[int]) -> bool: ...
+def convolution_prepared_floats(level: str, name: str, sizes: list[int]) -> int: ...
+def convolution_workspace_bytes(level: str, name: str, sizes: list[int], threads: int) -> int: ...
+def convolution_prepare(level: str, name: str, sizes: list[int], w_kcrs: NDArray[np.float32], prepared: NDArray[np.float32]) -> None: ...
+def convolve(
+    level: str,
+    name: str,
+    sizes: list[int],
+    x: NDArray[np.float32],
+    prepared: NDArray[np.float32],
+    y: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    residual: NDArray[np.float32] | None,
+    residual_pitch: int,
+    activation: int,
+    low: float,
+    high: float,
+    workspace: NDArray[np.float32],
+    threads: int,
+) -> None: ...

@@ -3,11 +3,13 @@
 from convsmith.kernels.algorithms import ALGORITHMS, Algorithm, register
 from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
 from convsmith.kernels.machine import instruction_set, instruction_sets, processor, processor_count
+from convsmith.kernels.native import Epilogue
 
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "ConvolutionShape",
+    "Epilogue",
     "convolution_shape",
     "instruction_set",
     "instruction_sets",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convsmith.errors import UsageError
-from convsmith.kernels import direct, im2col
+from convsmith.kernels import direct, im2col, native
 from convsmith.kernels.geometry import ConvolutionShape
 
 Array = np.ndarray[Any, Any]
@@ -22,6 +23,8 @@ class Algorithm:
     ``supports(shape)``: whether it can. ``prepare(w_kcrs, shape)``: the weights in its own layout, done once.
     ``run(x_nchw, prepared, shape)``: the output NKHW, without bias. ``error_bound(shape)``: a factor e such that every
     output is within ``e * sum(|x| |w|)`` of the exact sum. ``workspace_bytes(shape)``: memory beyond input and output.
+    ``run_nhwc``, where there is one, takes NHWC images, slices of wider tensors, an output to write into and an ``Epilogue``
+    (see ``native.run_nhwc``).
     """
 
     name: str
@@ -30,6 +33,7 @@ class Algorithm:
     run: Callable[[Array, Any, ConvolutionShape], Array]
     error_bound: Callable[[ConvolutionShape], float]
     workspace_bytes: Callable[[ConvolutionShape], int]
+    run_nhwc: Callable[..., Array] | None = None
 
 
 def summation_bound(shape: ConvolutionShape) -> float:
@@ -41,9 +45,23 @@ def summation_bound(shape: ConvolutionShape) -> float:
     return nu / (1 - nu)
 
 
+def native_algorithm(name: str) -> Algorithm:
+    """Return an algorithm of the native module; it supports nothing where the module is missing."""
+    return Algorithm(
+        name,
+        partial(native.supports, name),
+        partial(native.prepare, name),
+        partial(native.run_nchw, name),
+        summation_bound,
+        partial(native.workspace_bytes, name),
+        partial(native.run_nhwc, name),
+    )
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
+    **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise")},
 }
 
 

@@ -1,0 +1,13 @@
+// The convolution algorithms of one instruction set.
+#pragma once
+
+#include "convolution.h"
+
+namespace convsmith {
+namespace CONVSMITH_LEVEL {
+
+extern const ConvolutionAlgorithm kGemm, kDepthwise;
+extern const ConvolutionTable kConvolutions;
+
+}  // namespace CONVSMITH_LEVEL
+}  // namespace convsmith

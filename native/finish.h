@@ -1,0 +1,70 @@
+// What becomes of a vector of sums before it is stored: bias, residual and activation of an Epilogue.
+#pragma once
+
+#include "convolution.h"
+#include "lanes.h"
+
+namespace convsmith {
+namespace CONVSMITH_LEVEL {
+namespace {
+
+// e^v within 2 units in the last place (Cephes' expf: Cody-Waite reduction and a polynomial of degree 5); arguments are
+// clipped to where the result is a normal number, NaN stays.
+inline F exponential(F v) {
+    v = smaller(all(88.0f), larger(all(-87.0f), v));
+    const F shift = all(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the nearest integer
+    const F shifted = v * all(1.44269504088896341f) + shift, n = shifted - shift;
+    const F rest = v - n * all(0.693359375f) + n * all(2.12194440e-4f);
+    F p = all(1.9875691500e-4f) * rest + all(1.3981999507e-3f);
+    p = p * rest + all(8.3334519073e-3f);
+    p = p * rest + all(4.1665795894e-2f);
+    p = p * rest + all(1.6666665459e-1f);
+    p = p * rest + all(5.0000001201e-1f);
+    p = p * rest * rest + rest + all(1.0f);
+    const U power = ((bits(shifted) - bits(shift)) + 127u) << 23;
+    return p * value(power);
+}
+
+inline F logistic(F v) { return all(1.0f) / (all(1.0f) + exponential(-v)); }
+
+// The operand that may be NaN comes second: `larger` and `smaller` then return it.
+inline F clipped(F v, float low, float high) { return smaller(all(high), larger(all(low), v)); }
+
+inline F activate(F v, const Epilogue& e) {
+    switch (e.activation) {
+        case Activation::none:
+            return v;
+        case Activation::relu:
+            return larger(all(0.0f), v);
+        case Activation::clip:
+            return clipped(v, e.low, e.high);
+        case Activation::silu:
+            return v * logistic(v);
+        case Activation::hard_swish:
+            return v * clipped(v * all(1.0f / 6) + all(0.5f), 0.0f, 1.0f);
+        case Activation::hard_sigmoid:
+            return clipped(v * all(1.0f / 6) + all(0.5f), 0.0f, 1.0f);
+        case Activation::sigmoid:
+            return logistic(v);
+    }
+    return v;
+}
+
+// Stores `count` (at most kLanes) channels from `channel` on of output pixel `pixel`, whose sums are v.
+inline void finish(F v, const Epilogue& e, float* y, int y_pitch, long pixel, int channel, int count) {
+    float* const to = y + pixel * y_pitch + channel;
+    const float* const more = e.residual ? e.residual + pixel * e.residual_pitch + channel : nullptr;
+    if (count >= kLanes) {
+        if (e.bias) v += load(e.bias + channel);
+        if (more) v += load(more);
+        store(to, activate(v, e));
+    } else {
+        if (e.bias) v += load_part(e.bias + channel, count);
+        if (more) v += load_part(more, count);
+        store_part(to, activate(v, e), count);
+    }
+}
+
+}  // namespace
+}  // namespace CONVSMITH_LEVEL
+}  // namespace convsmith
