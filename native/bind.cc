@@ -15,22 +15,13 @@
 
 namespace nb = nanobind;
 
-namespace {
+namespace convsmith {
 
-using Input = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-// Elements of one part: 256 KiB, so that a part's data pass through the second-level cache, and thread hand-over costs
-// under 1 %.
-constexpr size_t kPart = size_t(1) << 16;
-static_assert(kPart % convsmith::kBlock == 0, "parts are whole blocks");
-
-// The fields of convsmith.formats.constants.Constants, in its order.
-convsmith::Rounding rounding_of(const nb::tuple& fields) {
+Rounding rounding_of(const nb::tuple& fields) {
     if (nb::len(fields) != 14) throw std::invalid_argument("Constants must have 14 fields");
-    convsmith::Rounding r;
+    Rounding r;
     r.is_float = nb::cast<bool>(fields[0]);
-    r.mode = convsmith::Mode(nb::cast<int>(fields[1]));
+    r.mode = Mode(nb::cast<int>(fields[1]));
     r.significand_bits = nb::cast<int>(fields[2]);
     r.flip_parity = nb::cast<bool>(fields[3]);
     r.smallest_normal = nb::cast<float>(fields[4]);
@@ -46,6 +37,13 @@ convsmith::Rounding rounding_of(const nb::tuple& fields) {
     return r;
 }
 
+}  // namespace convsmith
+
+namespace {
+
+using Input = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
 void round_f32(Input x, Output out, const nb::tuple& constants, std::optional<Input> factors, size_t inner,
                uint64_t seed, uint64_t stream, int threads, const std::string& level_name) {
     const convsmith::Level* level = convsmith::find_level(level_name);
@@ -53,14 +51,14 @@ void round_f32(Input x, Output out, const nb::tuple& constants, std::optional<In
     const size_t n = x.shape(0);
     if (out.shape(0) != n) throw std::invalid_argument("x and out differ in size");
     if (factors && (factors->shape(0) == 0 || inner == 0)) throw std::invalid_argument("empty scale");
-    const convsmith::Rounding rounding = rounding_of(constants);
+    const convsmith::Rounding rounding = convsmith::rounding_of(constants);
     const convsmith::Scale scale{factors ? factors->data() : nullptr, factors ? factors->shape(0) : 0, inner};
     const convsmith::Key key{seed, stream};
     const float* source = x.data();
     float* target = out.data();
     nb::gil_scoped_release release;
-    convsmith::parallel((n + kPart - 1) / kPart, threads, [&](size_t part) {
-        const size_t begin = part * kPart, end = begin + kPart < n ? begin + kPart : n;
+    convsmith::parallel((n + convsmith::kPart - 1) / convsmith::kPart, threads, [&](size_t part) {
+        const size_t begin = part * convsmith::kPart, end = begin + convsmith::kPart < n ? begin + convsmith::kPart : n;
         level->round(source, target, begin, end, rounding, scale, key);
     });
 }
@@ -80,4 +78,5 @@ NB_MODULE(_native, m) {
           nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"), nb::arg("threads"),
           nb::arg("level"), "Round x into out, which may be x.");
     bind_convolution(m);
+    bind_tensor(m);
 }

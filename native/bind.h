@@ -1,6 +1,23 @@
-// What the files of the border add to the module, one function each.
+// What the files of the border share, and what each adds to the module.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
+
+#include "round.h"
+
+namespace convsmith {
+
+// Elements of one part of a loop over an array: 256 KiB, so that a part's data pass through the second-level cache, and
+// thread hand-over costs under 1 %.
+constexpr size_t kPart = size_t(1) << 16;
+static_assert(kPart % kBlock == 0, "parts are whole blocks");
+
+// From the fields of convsmith.formats.constants.Constants, in its order.
+Rounding rounding_of(const nanobind::tuple& fields);
+
+}  // namespace convsmith
+
 void bind_convolution(nanobind::module_& m);
+void bind_tensor(nanobind::module_& m);

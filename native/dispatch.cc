@@ -1,14 +1,17 @@
 #include "dispatch.h"
 
+#include <cstdlib>
+
 #include "convolution_reference.h"
 #include "round_reference.h"
 
 namespace convsmith {
 
-#define CONVSMITH_DECLARE(level)                                                                 \
-    namespace level {                                                                            \
-    void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&); \
-    extern const ConvolutionTable kConvolutions;                                                 \
+#define CONVSMITH_DECLARE(level)                                                                          \
+    namespace level {                                                                                     \
+    void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&);          \
+    void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&); \
+    extern const ConvolutionTable kConvolutions;                                                          \
     }
 CONVSMITH_DECLARE(portable)
 #if defined(CONVSMITH_X86_LEVELS)
@@ -19,15 +22,15 @@ CONVSMITH_DECLARE(avx512)
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
-        std::vector<Level> list = {{"reference", round_reference, &kReferenceConvolutions},
-                                   {"portable", portable::round, &portable::kConvolutions}};
+        std::vector<Level> list = {{"reference", round_reference, count_reference, &kReferenceConvolutions},
+                                   {"portable", portable::round, portable::count, &portable::kConvolutions}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list.push_back({"avx2", avx2::round, &avx2::kConvolutions});
+            list.push_back({"avx2", avx2::round, avx2::count, &avx2::kConvolutions});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            list.push_back({"avx512", avx512::round, &avx512::kConvolutions});
+            list.push_back({"avx512", avx512::round, avx512::count, &avx512::kConvolutions});
 #endif
         return list;
     }();
@@ -44,6 +47,11 @@ const ConvolutionAlgorithm* find_convolution(const Level& level, const std::stri
     for (int i = 0; i < level.convolutions->count; ++i)
         if (name == level.convolutions->entries[i]->name) return level.convolutions->entries[i];
     return nullptr;
+}
+
+const Level* default_level() {
+    const char* name = std::getenv("CONVSMITH_ISA");
+    return name && *name ? find_level(name) : &levels().back();
 }
 
 }  // namespace convsmith

@@ -12,6 +12,7 @@ namespace convsmith {
 struct Level {
     const char* name;
     RoundRange round;
+    CountRange count;
     const ConvolutionTable* convolutions;
 };
 
@@ -21,5 +22,9 @@ const std::vector<Level>& levels();
 // Both null when there is none of that name.
 const Level* find_level(const std::string& name);
 const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name);
+
+// The level that the environment variable CONVSMITH_ISA names, null when there is none of that name; the best level
+// when the variable is empty or not set.
+const Level* default_level();
 
 }  // namespace convsmith

@@ -48,4 +48,16 @@ struct Key {
 using RoundRange = void (*)(const float* x, float* y, size_t begin, size_t end, const Rounding& rounding,
                             const Scale& scale, const Key& key);
 
+// What happened to the elements of a tensor; with a scale, to the quotients by their factors.
+struct Counts {
+    uint64_t overflows;   // finite, and beyond the range once rounded as if the exponent had no upper end
+    uint64_t underflows;  // not zero, and rounded to zero without overflow
+    uint64_t infinities;
+    uint64_t nans;
+};
+
+// As RoundRange, and adds to `counts`.
+using CountRange = void (*)(const float* x, float* y, size_t begin, size_t end, const Rounding& rounding,
+                            const Scale& scale, const Key& key, Counts& counts);
+
 }  // namespace convsmith

@@ -70,6 +70,12 @@ double wrapped(double value, const Rounding& r) {
     return offset >= double(r.lowest) + period ? offset - period : offset;
 }
 
+// The magnitude with the sign of x, before the range is looked at.
+double round_unbounded(float x, const Rounding& r, uint32_t word) {
+    const double magnitude = round_magnitude(std::fabs(double(x)), std::signbit(x), r, word);
+    return std::signbit(x) ? -magnitude : magnitude;
+}
+
 float round_one(float x, const Rounding& r, uint32_t word) {
     const bool negative = std::signbit(x);
     const float nan = std::copysign(std::numeric_limits<float>::quiet_NaN(), x);
@@ -78,8 +84,7 @@ float round_one(float x, const Rounding& r, uint32_t word) {
     if (std::isinf(x)) {
         result = negative ? r.minus_infinity : r.plus_infinity;
     } else {
-        const double magnitude = round_magnitude(std::fabs(double(x)), negative, r, word);
-        const double value = negative ? -magnitude : magnitude;
+        const double value = round_unbounded(x, r, word);
         if (r.wrap_bits)
             result = float(wrapped(value, r));
         else if (value > double(r.highest))
@@ -89,6 +94,20 @@ float round_one(float x, const Rounding& r, uint32_t word) {
     }
     if (std::isnan(result)) return nan;
     return r.is_float ? std::copysign(result, x) : result + 0.0f;
+}
+
+void count_one(float x, float quotient, float result, const Rounding& r, uint32_t word, Counts& counts) {
+    if (std::isnan(x)) {
+        ++counts.nans;
+    } else if (std::isinf(x)) {
+        ++counts.infinities;
+    } else {
+        const double value = std::isinf(quotient) ? double(quotient) : round_unbounded(quotient, r, word);
+        if (value > double(r.highest) || value < double(r.lowest))
+            ++counts.overflows;
+        else if (x != 0 && result == 0)
+            ++counts.underflows;
+    }
 }
 
 }  // namespace
@@ -103,6 +122,17 @@ void round_reference(const float* x, float* y, size_t begin, size_t end, const R
         }
         const float factor = scale.factors[i / scale.inner % scale.count];
         y[i] = round_one(x[i] / factor, r, word) * factor;
+    }
+}
+
+void count_reference(const float* x, float* y, size_t begin, size_t end, const Rounding& r, const Scale& scale,
+                     const Key& key, Counts& counts) {
+    for (size_t i = begin; i < end; ++i) {
+        const uint32_t word = r.mode == Mode::stochastic ? random_word(i, key) : 0;
+        const float factor = scale.factors ? scale.factors[i / scale.inner % scale.count] : 1.0f;
+        const float value = x[i], quotient = value / factor, result = round_one(quotient, r, word);
+        count_one(value, quotient, result, r, word, counts);
+        y[i] = result * factor;
     }
 }
 

@@ -1,11 +1,13 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
@@ -131,6 +133,19 @@ const Caches& caches() {
         return Caches{first > 0 ? size_t(first) : size_t(32) << 10, second > 0 ? size_t(second) : size_t(512) << 10};
     }();
     return found;
+}
+
+int default_threads() {
+    for (const char* name : {"CONVSMITH_THREADS", "OMP_NUM_THREADS"}) {
+        const char* text = std::getenv(name);
+        char* end = nullptr;
+        const long count = text ? std::strtol(text, &end, 10) : 0;
+        if (count > 0 && count <= 1 << 16 && *end == '\0') return int(count);
+    }
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+    const unsigned processors = std::thread::hardware_concurrency();
+    return processors ? int(processors) : 1;
 }
 
 }  // namespace convsmith

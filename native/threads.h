@@ -15,4 +15,8 @@ namespace convsmith {
 // own thread alone, and a forked child starts a new pool.
 void parallel(size_t parts, int threads, const std::function<void(size_t)>& body);
 
+// How many threads to use where nobody says: the environment variable CONVSMITH_THREADS, else OMP_NUM_THREADS, else the
+// processors that this process may use.
+int default_threads();
+
 }  // namespace convsmith

@@ -36,3 +36,33 @@ def convolve(
     workspace: NDArray[np.float32],
     threads: int,
 ) -> None: ...
+def default_threads() -> int: ...
+
+class Rounder:
+    def __init__(self, constants: tuple[bool | int | float, ...]) -> None: ...
+    def round(
+        self,
+        x: int,
+        out: int,
+        size: int,
+        seed: int,
+        stream: int,
+        threads: int,
+        level: str | None,
+        factors: int = 0,
+        count: int = 0,
+        inner: int = 1,
+    ) -> None: ...
+    def count(
+        self,
+        x: int,
+        out: int,
+        size: int,
+        seed: int,
+        stream: int,
+        threads: int,
+        level: str | None,
+        factors: int = 0,
+        count: int = 0,
+        inner: int = 1,
+    ) -> tuple[int, int, int, int]: ...

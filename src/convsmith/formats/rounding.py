@@ -79,7 +79,7 @@ def round_array(
         raise UsageError(f"threads must be at least 1; got {threads}.")
     if threads is None:
         threads = threads_by_default() if array.size > _ONE_THREAD else 1
-    return _by_native(native, array, spec, factors, seed, stream, out, threads, _level(native, isa))
+    return _by_native(native, array, spec, factors, seed, stream, out, threads, choose_level(native, isa))
 
 
 def round_numpy(
@@ -165,7 +165,7 @@ def _same_memory(array: NDArray[np.float32] | NDArray[np.float64], out: F32) -> 
     return array.ctypes.data == out.ctypes.data and array.strides == out.strides
 
 
-def _level(native: ModuleType, isa: str | None) -> str:
+def choose_level(native: ModuleType, isa: str | None) -> str:
     """Return the instruction set to use: the argument, else CONVSMITH_ISA, else the best that this processor has."""
     levels: list[str] = native.levels()
     name = isa if isa is not None else os.environ.get("CONVSMITH_ISA") or levels[-1]

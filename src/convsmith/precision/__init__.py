@@ -15,8 +15,19 @@ from convsmith.precision.storage import weight_bytes
 
 if TYPE_CHECKING:
     from convsmith.precision.emulation import Emulated, emulate
+    from convsmith.precision.gradients import Rounded, Way, round_both
+    from convsmith.precision.rounding import Counts, round_counted, round_tensor
 
-NEED_TORCH = {"Emulated": "convsmith.precision.emulation", "emulate": "convsmith.precision.emulation"}
+NEED_TORCH = {
+    "Counts": "convsmith.precision.rounding",
+    "Emulated": "convsmith.precision.emulation",
+    "Rounded": "convsmith.precision.gradients",
+    "Way": "convsmith.precision.gradients",
+    "emulate": "convsmith.precision.emulation",
+    "round_both": "convsmith.precision.gradients",
+    "round_counted": "convsmith.precision.rounding",
+    "round_tensor": "convsmith.precision.rounding",
+}
 
 __all__ = [
     "EMULATED",
@@ -24,6 +35,7 @@ __all__ = [
     "TENSORS",
     "Assignment",
     "Candidate",
+    "Counts",
     "Emulated",
     "Layout",
     "Moment",
@@ -33,10 +45,12 @@ __all__ = [
     "RangeRule",
     "Ranges",
     "Role",
+    "Rounded",
     "Rule",
     "ScaleRule",
     "Score",
     "Scorer",
+    "Way",
     "calibrate",
     "candidate",
     "candidates",
@@ -51,6 +65,9 @@ __all__ = [
     "plot",
     "points_table",
     "resolve",
+    "round_both",
+    "round_counted",
+    "round_tensor",
     "scorer",
     "series",
     "sweep",

@@ -1,0 +1,115 @@
+// Rounding of tensors that other libraries own, by address: constants are prepared once, a call costs little.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "bind.h"
+#include "dispatch.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+
+namespace convsmith {
+namespace {
+
+// Below so many elements, letting other Python threads run costs more than the rounding.
+constexpr size_t kKeepLock = 4096;
+
+const Level& level_named(const std::optional<std::string>& name) {
+    const Level* level = name ? find_level(*name) : default_level();
+    if (!level) throw nb::key_error("no such level");
+    return *level;
+}
+
+// What a call works on; addresses are those of float32 numbers that lie one after the other.
+struct Call {
+    const float* x;
+    float* y;
+    size_t size;
+    Key key;
+    Scale scale;
+
+    Call(uintptr_t from, uintptr_t to, size_t n, uint64_t seed, uint64_t stream, uintptr_t factors, size_t count,
+         size_t inner)
+        : x(reinterpret_cast<const float*>(from)),
+          y(reinterpret_cast<float*>(to)),
+          size(n),
+          key{seed, stream},
+          scale{reinterpret_cast<const float*>(factors), count, inner} {
+        if (n && (!from || !to)) throw std::invalid_argument("a tensor without memory");
+        if (factors && (!count || !inner)) throw std::invalid_argument("empty scale");
+    }
+
+    template <class Body>
+    void by_parts(int threads, const Body& body) const {
+        if (size <= kKeepLock) return parallel(size ? 1 : 0, 1, [&](size_t) { body(0, size); });
+        const nb::gil_scoped_release release;
+        const size_t parts = (size + kPart - 1) / kPart;
+        if (threads == 0) threads = parts > 1 ? default_threads() : 1;
+        parallel(parts, threads, [&](size_t part) {
+            const size_t begin = part * kPart;
+            body(begin, begin + kPart < size ? begin + kPart : size);
+        });
+    }
+};
+
+class Rounder {
+  public:
+    explicit Rounder(const nb::tuple& constants) : rounding_(rounding_of(constants)) {}
+
+    void round(uintptr_t x, uintptr_t y, size_t n, uint64_t seed, uint64_t stream, int threads,
+               const std::optional<std::string>& level_name, uintptr_t factors, size_t count, size_t inner) const {
+        const Level& level = level_named(level_name);
+        const Call call(x, y, n, seed, stream, factors, count, inner);
+        call.by_parts(threads, [&](size_t begin, size_t end) {
+            level.round(call.x, call.y, begin, end, rounding_, call.scale, call.key);
+        });
+    }
+
+    std::tuple<uint64_t, uint64_t, uint64_t, uint64_t> count(uintptr_t x, uintptr_t y, size_t n, uint64_t seed,
+                                                             uint64_t stream, int threads,
+                                                             const std::optional<std::string>& level_name,
+                                                             uintptr_t factors, size_t count, size_t inner) const {
+        const Level& level = level_named(level_name);
+        const Call call(x, y, n, seed, stream, factors, count, inner);
+        Counts total{};
+        std::mutex adding;
+        call.by_parts(threads, [&](size_t begin, size_t end) {
+            Counts found{};
+            level.count(call.x, call.y, begin, end, rounding_, call.scale, call.key, found);
+            const std::lock_guard<std::mutex> lock(adding);
+            total.overflows += found.overflows;
+            total.underflows += found.underflows;
+            total.infinities += found.infinities;
+            total.nans += found.nans;
+        });
+        return {total.overflows, total.underflows, total.infinities, total.nans};
+    }
+
+  private:
+    Rounding rounding_;
+};
+
+}  // namespace
+}  // namespace convsmith
+
+void bind_tensor(nb::module_& m) {
+    m.def("default_threads", &convsmith::default_threads, "How many threads are used where nobody says.");
+    using convsmith::Rounder;
+    nb::class_<Rounder>(m, "Rounder", "One format, rounding and overflow, prepared for tensors by address.")
+        .def(nb::init<const nb::tuple&>(), nb::arg("constants"))
+        .def("round", &Rounder::round, nb::arg("x"), nb::arg("out"), nb::arg("size"), nb::arg("seed"),
+             nb::arg("stream"), nb::arg("threads"), nb::arg("level").none(), nb::arg("factors") = 0,
+             nb::arg("count") = 0, nb::arg("inner") = 1,
+             "Round `size` float32 numbers at address x to those at out, which may be x.")
+        .def("count", &Rounder::count, nb::arg("x"), nb::arg("out"), nb::arg("size"), nb::arg("seed"),
+             nb::arg("stream"), nb::arg("threads"), nb::arg("level").none(), nb::arg("factors") = 0,
+             nb::arg("count") = 0, nb::arg("inner") = 1,
+             "As round; return how many overflowed, underflowed, were infinite and were NaN.");
+}

@@ -1,0 +1,194 @@
+"""Rounding of torch tensors: on a processor by the native core in the tensor's own memory, on CUDA by Triton kernels."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final, NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from convsmith import formats
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.formats.constants import constants
+from convsmith.formats.format import Format
+from convsmith.formats.modes import MAX_RANDOM_BITS, Overflow, Rounding, check_modes
+from convsmith.formats.random_bits import check_key
+from convsmith.formats.rounding import choose_level, native_module
+from convsmith.precision.memory import TensorScale, are_apart, as_float32, as_tensor_scale, check_out, check_tensor, is_dense, is_plain
+
+_count_write: Final = torch.autograd.graph.increment_version
+
+
+class Counts(NamedTuple):
+    """What happened to the elements of a tensor; with a scale, to the quotients by it."""
+
+    #: Finite, and beyond the range once rounded as if the exponent had no upper end: saturated, made infinite or NaN, or wrapped.
+    overflows: int
+    #: Not zero, and rounded to zero without overflow.
+    underflows: int
+    infinities: int
+    nans: int
+
+
+class _Call(NamedTuple):
+    """The arguments of one call that say how to round, not what."""
+
+    fmt: Format
+    rounding: Rounding
+    overflow: Overflow
+    seed: int
+    stream: int
+    random_bits: int
+    threads: int | None
+    isa: str | None
+    counted: bool
+
+
+def round_tensor(
+    x: Tensor,
+    fmt: Format,
+    rounding: Rounding = "nearest_even",
+    overflow: Overflow = "saturate",
+    *,
+    seed: int = 0,
+    stream: int = 0,
+    scale: ArrayLike | Tensor | None = None,
+    axis: int | None = None,
+    out: Tensor | None = None,
+    random_bits: int = MAX_RANDOM_BITS,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Tensor:
+    """Round a tensor to a format and return float32: the bits of `formats.round_array` for the same arguments.
+
+    The result has the shape, device and memory layout of ``x``; ``out=x`` works in place. Random bits belong to the index in C order,
+    whatever the layout. The result has no gradient: an ``x`` that requires one counts as detached (`Rounded` passes gradients), and an
+    ``out`` that requires one is refused unless gradients are off. Contiguous float32 is neither copied nor converted; narrower types
+    take one conversion; float64 and wide integers go through NumPy and are rounded once, from their values. ``threads`` and ``isa``
+    are for processors and change no bit.
+
+    Shapes: ``x`` any; ``scale`` () or (x.shape[axis],); the result like ``x``.
+    Raises: UsageError for tensors, modes, scales and seeds that cannot be; UnsupportedError for devices without a kernel.
+    """
+    if scale is None and (out is None or out is x) and (threads is None or threads > 0) and is_plain(x):
+        rounder = _rounder(fmt, rounding, overflow, random_bits)
+        if rounder is not None:
+            target = torch.empty_like(x) if out is None else _written(x)
+            try:
+                rounder.round(x.data_ptr(), target.data_ptr(), x.numel(), seed, stream, threads or 0, isa)
+            except (KeyError, TypeError):
+                _check_call(seed, stream, threads, isa)
+                raise
+            return target
+    call = _Call(fmt, rounding, overflow, seed, stream, random_bits, threads, isa, False)
+    return _round_any(x, call, scale, axis, out)[0]
+
+
+def round_counted(
+    x: Tensor,
+    fmt: Format,
+    rounding: Rounding = "nearest_even",
+    overflow: Overflow = "saturate",
+    *,
+    seed: int = 0,
+    stream: int = 0,
+    scale: ArrayLike | Tensor | None = None,
+    axis: int | None = None,
+    out: Tensor | None = None,
+    random_bits: int = MAX_RANDOM_BITS,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> tuple[Tensor, Counts]:
+    """Do what `round_tensor` does and count, in the same pass and exactly, what overflowed, underflowed or was no finite number.
+
+    Raises: what `round_tensor` raises; UnsupportedError for what only the native core counts: tensors on processors, of types that
+    float32 holds.
+    """
+    call = _Call(fmt, rounding, overflow, seed, stream, random_bits, threads, isa, True)
+    target, counts = _round_any(x, call, scale, axis, out)
+    assert counts is not None
+    return target, counts
+
+
+@functools.lru_cache(maxsize=256)
+def _rounder(fmt: Format, rounding: Rounding, overflow: Overflow, random_bits: int) -> Any:
+    """Return the native rounder, None where the native module is not built."""
+    check_modes(fmt, rounding, overflow, random_bits)
+    native = native_module()
+    return None if native is None else native.Rounder(tuple(constants(fmt, rounding, overflow, random_bits)))
+
+
+def _check_call(seed: int, stream: int, threads: int | None, isa: str | None) -> None:
+    """Refuse what the native call would not take."""
+    check_key(seed, stream)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1; got {threads}.")
+    native = native_module()
+    if native is not None:
+        choose_level(native, isa)
+
+
+def _written(out: Tensor) -> Tensor:
+    """Return a tensor that is about to be overwritten, after telling autograd, which cannot see what the native core does."""
+    check_out(out, out)
+    _count_write(out)
+    return out
+
+
+def _round_any(
+    x: Tensor, call: _Call, scale: ArrayLike | Tensor | None, axis: int | None, out: Tensor | None
+) -> tuple[Tensor, Counts | None]:
+    check_tensor(x)
+    if out is not None:
+        check_out(out, x)
+    rounder = _rounder(call.fmt, call.rounding, call.overflow, call.random_bits)
+    _check_call(call.seed, call.stream, call.threads, call.isa)
+    factors = as_tensor_scale(scale, axis, x)
+    values = x.detach().resolve_neg()
+    source = as_float32(values)
+    if x.device.type == "cpu" and rounder is not None and source is not None:
+        return _round_native(rounder, values, source, call, factors, out)
+    if call.counted:
+        raise UnsupportedError(f"Only the native core counts, for tensors of float32 or narrower on cpu; got {x.dtype} on {x.device}.")
+    result = _round_by_numpy(values if source is None else source, call, factors)
+    return (result if out is None else out.copy_(result)), None
+
+
+def _round_native(
+    rounder: Any, values: Tensor, source: Tensor, call: _Call, scale: TensorScale | None, out: Tensor | None
+) -> tuple[Tensor, Counts | None]:
+    """Round in the order of memory where that order changes no bit, else in C order by way of a contiguous copy."""
+    by_index = call.rounding == "stochastic"
+    if not (source.is_contiguous() if by_index else is_dense(source)):
+        source = source.contiguous() if by_index else torch.empty_like(source).copy_(source)
+    owned = source.data_ptr() != values.data_ptr()
+    target = source if owned else torch.empty_like(source)
+    if out is not None and out.stride() == source.stride() and is_dense(out):
+        if out.data_ptr() == source.data_ptr() or are_apart(out, source):
+            target = _written(out)
+    counts = _run(rounder, source, target, call, scale)
+    if out is not None:
+        return (out if target is out else out.copy_(target)), counts
+    like = values if is_dense(values) else torch.empty_like(values)
+    return (target if target.stride() == like.stride() else torch.empty_like(like, dtype=torch.float32).copy_(target)), counts
+
+
+def _run(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> Counts | None:
+    arguments = [source.data_ptr(), target.data_ptr(), source.numel(), call.seed, call.stream, call.threads or 0, call.isa]
+    if scale is not None:
+        arguments += [scale.factors.data_ptr(), scale.factors.numel(), scale.inner(source)]
+    if call.counted:
+        return Counts(*rounder.count(*arguments))
+    rounder.round(*arguments)
+    return None
+
+
+def _round_by_numpy(values: Tensor, call: _Call, scale: TensorScale | None) -> Tensor:
+    factors, axis = (None, None) if scale is None else (scale.factors.numpy(), scale.axis)
+    rounded = formats.round_array(
+        values.numpy(), call.fmt, call.rounding, call.overflow, seed=call.seed, stream=call.stream, scale=factors, axis=axis,
+        random_bits=call.random_bits, threads=call.threads, isa=call.isa,
+    )  # fmt: skip
+    return torch.from_numpy(rounded)
