@@ -25,7 +25,8 @@ format: $(VENV)/dev.stamp
 	$(BIN)/clang-format -i $$(git ls-files 'native/*.cc' 'native/*.h')
 
 bench: $(VENV)/dev.stamp  ## every claim of docs/results again (about an hour; needs CONVSMITH_DATA)
-	for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; OMP_WAIT_POLICY=PASSIVE $(BIN)/python $$file || exit 1; done
+	@missed=; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; OMP_WAIT_POLICY=PASSIVE $(BIN)/python $$file || missed="$$missed $$file"; done; \
+	if [ -n "$$missed" ]; then echo "not reached:$$missed"; exit 1; fi
 
 clean:
 	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

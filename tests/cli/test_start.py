@@ -59,6 +59,10 @@ def test_every_verb_explains_itself(call: Call, verb: str) -> None:
     assert all(flag in out for flag in ("--config FILE", "--set KEY=VALUE", "--print-config", "--json"))
 
 
+def test_a_default_time_is_shown_as_people_write_it(call: Call) -> None:
+    assert "[default: 10m]" in call("forge", "--help")[1]
+
+
 def test_version(call: Call) -> None:
     assert call("--version") == (0, f"{convsmith.__version__}\n", "")
 

@@ -88,8 +88,9 @@ def test_a_run_that_fails_says_so(call_json: CallJson, tmp_path: Path, write_ima
     assert code == 3 and "needs at least two" in found["error"]["message"]
     run = runs.open(tmp_path / "run")
     assert run.status == "failed" and run.error == found["error"]["message"]
-    code, _ = call_json("train", tmp_path / "nowhere", "--out", tmp_path / "none")
+    code, found = call_json("train", "digts", "--out", tmp_path / "none")
     assert code == 3 and not (tmp_path / "none").exists()
+    assert found["error"]["message"].endswith("or 'digits'. Did you mean 'digits'?")
 
 
 def test_dry_run_plans_and_writes_nothing(call: Call, call_json: CallJson, runs_root: Path) -> None:
@@ -98,7 +99,7 @@ def test_dry_run_plans_and_writes_nothing(call: Call, call_json: CallJson, runs_
     assert code == 0 and plan["model"] == "smallnet" and plan["training"]["epochs"] == 1
     assert plan["quote"]["seconds"] > 0 and plan["quote"]["memory_bytes"] > 0 and plan["quote"]["disk_bytes"] > 0
     code, out, _ = call("forge", "digits", "--epochs", 1, "--threads", 1, "--dry-run")
-    assert code == 0 and "about" in out and "batches of 32" in out and "Nothing was done." in out
+    assert code == 0 and "about" in out and "batches of 32" in out and "10 min 00 s allowed" in out and "Nothing was done." in out
     assert not runs_root.exists()
 
 

@@ -56,6 +56,15 @@ def test_the_text_names_what_a_person_asks_for(outcome: jobs.Outcome) -> None:
         assert word in text
 
 
+def test_bits_that_the_test_images_do_not_confirm_are_told(outcome: jobs.Outcome) -> None:
+    bits = outcome.result["bits"] | {"chosen": "int5", "max_drop": 0.5}
+    tested = {"accuracy": 0.98, "baseline": 0.99, "drop": 1.0}
+    told = forge.lines({**outcome.result, "bits": bits | {"confirmed": tested}})
+    assert "int5 within 0.5 points of the validation images, not confirmed (98.00 % against 99.00 % on the test images)" in told
+    told = forge.lines({**outcome.result, "bits": bits | {"confirmed": tested | {"drop": 0.5}}})
+    assert "int5 within 0.5 points (98.00 %" in told
+
+
 def test_a_run_stopped_after_training_goes_on_without_training_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -169,6 +169,13 @@ def test_evaluation_comes_from_the_predictions_when_it_is_missing(copy: Path, pa
     assert page.text[page.text.index("Each class") : page.text.index("Can its confidence")] in text
 
 
+def test_a_temperature_that_could_not_be_fitted_is_said(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", accuracy=1.0)
+    text = read_page(report.render(tmp_path / "run")).text
+    assert "Every validation image is right, so they do not tell by which temperature" in text
+    assert "With the logits divided by" not in text
+
+
 def test_all_names_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     classes = [evil, "a & b", "\"quoted\" 'x'", "</title><img src=x onerror=alert(1)>"]
@@ -193,6 +200,7 @@ def test_pictures_are_inside(page: PageReader, run_folder: Path) -> None:
     assert len(images) == len(stored) > 0
     content = base64.b64decode(images[0]["src"].removeprefix("data:image/png;base64,"))
     assert content == (run_folder / "mistakes" / stored[0]["file"]).read_bytes()
+    assert images[0]["class"] == "coarse"  # 24 pixels a side: shown as squares, not smoothed away
     assert images[0]["alt"] == f"{stored[0]['name']}: {stored[0]['true']} taken for {stored[0]['predicted']}"
 
 
@@ -229,7 +237,8 @@ def test_page_with_25_photos_stays_small(tmp_path: Path) -> None:
     with Image.open(folder / "24.png") as picture:
         assert picture.size == (96, 64)
     html = report.render(tmp_path / "run")
-    assert len(read_page(html).all("img")) == 25
+    images = read_page(html).all("img")
+    assert len(images) == 25 and not any("class" in image for image in images)
     assert len(html) < 2_000_000
 
 

@@ -90,30 +90,50 @@ def test_progress_runs_from_zero_to_one_through_every_change() -> None:
     assert Plan.from_dict(plan.to_dict()) == plan
 
 
-def test_pace_moves_the_end_only_when_the_budget_is_missed() -> None:
-    def end_after(step_s: float, left_s: float, step: int = 20) -> int | None:
-        pace = Pace()
-        assert pace.end(PLAN, step - 10, 1e9, 10, now=0.0) is None
-        return pace.end(PLAN, step, left_s, 10, now=10 * step_s)
+RARE = replace(PLAN, validate_every=1000)
 
-    # 80 updates of 1 s remain of 100; 3 % of what is left are kept in reserve
-    assert end_after(1.0, 80 / 0.97 + 0.1) == 100
-    assert end_after(1.0, 40) == 20 + 38
+
+def test_pace_moves_the_end_only_when_the_budget_is_missed() -> None:
+    def end_after(step_s: float, left_s: float, step: int = 20, time_s: float = 0.0) -> int | None:
+        pace = Pace(time_s)
+        assert pace.end(RARE, step - 10, 1e9, 10, now=0.0) is None
+        return pace.end(RARE, step, left_s, 10, now=10 * step_s)
+
+    # 80 updates of 1 s remain of 100; 2 % of them may be late
+    assert end_after(1.0, 80.5) == end_after(1.0, 79.5) == 100
+    assert end_after(1.0, 78.1) == 20 + 78
+    assert end_after(1.0, 40.1) == 20 + 40
     assert end_after(1.0, -5) == 21
+    # 3 % of the whole budget stay free, however little is left of it
+    assert end_after(1.0, 40.1, time_s=100.0) == 20 + 37
+    assert end_after(1.0, 5.1, step=90, time_s=100.0) == 90 + 2
     # faster than planned: never beyond the epochs asked for
     assert end_after(0.1, 80) == 100
 
 
 def test_pace_lengthens_a_shortened_run_until_late() -> None:
-    short, pace = PLAN.ending_at(50, 0), Pace()
+    short, pace = RARE.ending_at(50, 0), Pace()
     pace.end(short, 5, 1e9, 10, now=0.0)
-    assert pace.end(short, 15, 97 / 0.97 + 0.1, 10, now=10.0) == 100
+    assert pace.end(short, 15, 85.1, 10, now=10.0) == 100
 
 
-def test_pace_leaves_time_for_the_last_validation() -> None:
-    pace = Pace(last_steps=8)
+def test_one_slow_look_counts_half() -> None:
+    pace = Pace()
+    pace.end(RARE, 10, 1e9, 10, now=0.0)
+    assert pace.end(RARE, 20, 80.1, 10, now=10.0) == 100
+    # 3 s an update at this look, 1 s before: 2 s are reckoned with
+    assert pace.end(RARE, 30, 100.1, 10, now=40.0) == 30 + 50
+
+
+def test_pace_leaves_time_for_the_validations() -> None:
+    pace = Pace(val_steps=8)
+    pace.end(RARE, 10, 1e9, 10, now=0.0)
+    assert pace.end(RARE, 20, 40.1, 10, now=10.0) == 20 + 40 - 8
+    # one took 2 s: no part of the pace, and what later ones take; every tenth update has one, the last included
+    pace = Pace(val_steps=8)
     pace.end(PLAN, 10, 1e9, 10, now=0.0)
-    assert pace.end(PLAN, 20, 40, 10, now=10.0) == 20 + 38 - 8
+    pace.validated(2.0)
+    assert pace.end(PLAN, 20, 40.1, 10, now=12.0) == 20 + 40 - 2 - 3 * 2
 
 
 def test_candidates_are_measured_in_turn_and_slow_ones_dropped() -> None:

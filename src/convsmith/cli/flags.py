@@ -86,7 +86,8 @@ def _shown(field: FieldInfo) -> Any:
     default = field.default
     if default is PydanticUndefined or default is None or default in ((), "", False):
         return False
-    text = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    text = str(extra.get("shown") or (", ".join(map(str, default)) if isinstance(default, tuple) else default))
     return lambda _: text
 
 

@@ -27,7 +27,7 @@ class Config(train.Config):
     """The images, how much accuracy fewer bits may cost, and the time for everything."""
 
     max_drop: float = Field(0.5, ge=0, description="Accuracy that fewer bits may cost, in points")
-    time: Duration | None = text(600.0, "TIME", "Time for everything, such as 90s, 10m, 1h30m; training takes at most 70 %", gt=0)
+    time: Duration | None = text(600.0, "TIME", "Time for everything, such as 90s, 1h30m; training takes at most 70 %", shown="10m", gt=0)
     bits_images: int = Field(2000, ge=0, description="Validation images to try each number format on; 0 takes all")
     bench_threads: int = Field(0, ge=0, description="Processor threads of each runtime when speed is measured; 0 takes all")
 
@@ -55,7 +55,7 @@ def resume(config: Config, record: runs.Record) -> dict[str, Any]:
 
 def quote(config: Config) -> dict[str, Any]:
     """Return what would be done and what training would take."""
-    return train.quote(_training(config)) | {"time_for_everything": format_duration(config.time) if config.time else "as long as it takes"}
+    return train.quote(_training(config)) | {"time_for_everything": format_duration(config.time) if config.time else None}
 
 
 def _training(config: Config) -> train.Config:
@@ -123,4 +123,5 @@ def _bits(bits: Mapping[str, Any]) -> str:
     if confirmed is None:
         return f"{bits['chosen']} within {bits['max_drop']:g} points"
     change = f"{percent(confirmed['accuracy'])} against {percent(confirmed['baseline'])} on the test images"
-    return f"{bits['chosen']} within {bits['max_drop']:g} points ({change})"
+    where = "" if confirmed["drop"] <= bits["max_drop"] else " of the validation images, not confirmed"
+    return f"{bits['chosen']} within {bits['max_drop']:g} points{where} ({change})"

@@ -12,9 +12,9 @@ def positional(description: str, **options: Any) -> Any:
     return Field(description=description, json_schema_extra={"positional": True}, **options)
 
 
-def text(default: Any, metavar: str, description: str, **options: Any) -> Any:
-    """Return a field whose flag takes text in a notation of its own, such as ``10m``."""
-    return Field(default, description=description, json_schema_extra={"metavar": metavar}, **options)
+def text(default: Any, metavar: str, description: str, *, shown: str = "", **options: Any) -> Any:
+    """Return a field whose flag takes text in a notation of its own, such as ``10m``; ``shown`` is the default in that notation."""
+    return Field(default, description=description, json_schema_extra={"metavar": metavar, "shown": shown}, **options)
 
 
 class Settings(BaseModel):

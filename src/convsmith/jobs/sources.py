@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
-from convsmith.errors import DataError
+from convsmith.errors import DataError, near
 from convsmith.jobs.settings import Images
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR f
 def require(place: str) -> None:
     """Raise `DataError` when there is no such source, before a run folder is made for it."""
     if place != "digits" and not Path(place).expanduser().exists():
-        raise DataError(f"there is no folder or file {place!r}; give labelled images: {_KINDS}")
+        raise DataError(f"there is no folder or file {place!r}; give labelled images: {_KINDS}.{near(place, ['digits'])}")
 
 
 def open_images(images: Images, listener: runs.Listener) -> Dataset:

@@ -272,7 +272,7 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 def plan(quoted: Mapping[str, Any]) -> str:
     """Return what `quote` found as text."""
-    settings, cost = quoted["training"], quoted["quote"]
+    settings, cost, whole = quoted["training"], quoted["quote"], quoted.get("time_for_everything")
     how = f"batches of {settings['batch']}, {settings['optimizer']}, {settings['schedule']['kind']}"
     rows = [
         ["images", ", ".join(f"{count:,} {name}" for name, count in quoted["images"].items())],
@@ -282,7 +282,8 @@ def plan(quoted: Mapping[str, Any]) -> str:
             "training",
             f"{settings['epochs']:g} epochs, {how}",
         ],
-        ["time", f"about {format_duration(cost['seconds'])} for {cost['steps']:,} updates of {1e3 * cost['step_s']:.3g} ms"],
+        ["training time", f"about {format_duration(cost['seconds'])} for {cost['steps']:,} updates of {1e3 * cost['step_s']:.3g} ms"],
+        *([["whole flow", f"{whole} allowed"]] if whole else []),
         ["memory", f"about {size(cost['memory_bytes'])}"],
         ["disk", f"about {size(cost['disk_bytes'])}"],
     ]

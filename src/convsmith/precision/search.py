@@ -14,6 +14,7 @@ from convsmith.precision.families import Candidate, Tensors, candidate, candidat
 from convsmith.precision.plan import Plan
 from convsmith.precision.scoring import Point, Scorer
 
+NAMES = {"both": "weights and activations", "weight": "weights", "activation": "activations"}
 TOLERANCE = 1e-9  # points; the drop is a difference of quotients
 
 
@@ -98,10 +99,10 @@ def explain(plan: Plan, points: Sequence[Point], max_drop: float) -> str:
             f"in float32. The smallest drop was {nearest.drop:.2f} points ({_interval(nearest)}) with {nearest.format}."
         )
     else:
-        answers = "" if chosen.lost is None else f", {chosen.lost} answers lost and {chosen.gained} gained"
+        answers = "" if chosen.lost is None else f", {chosen.lost} answer{'s' * (chosen.lost != 1)} lost and {chosen.gained} gained"
         text = (
-            f"{chosen.format} ({chosen.bits} bits, {chosen.tensors}) is the fewest bits found: drop {chosen.drop:.2f} points on {chosen.n} "
-            f"images ({_interval(chosen)}{answers}), allowed {max_drop:g}; {len(points)} formats evaluated."
+            f"{chosen.format}, {chosen.bits} bits for {NAMES[chosen.tensors]}, is the fewest found: drop {chosen.drop:.2f} points on "
+            f"{chosen.n:,} images ({_interval(chosen)}{answers}), allowed {max_drop:g}; {len(points)} formats evaluated."
         )
         if chosen.drop_high > max_drop:
             text += f" The interval reaches beyond {max_drop:g}: on other images the drop may be larger."

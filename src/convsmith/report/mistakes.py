@@ -18,6 +18,7 @@ from convsmith.runs.files import write_bytes, write_json, writing
 
 FOLDER = "mistakes"
 SIDE_PX = 96
+COARSE_PX = 32
 MOST = 25
 
 
@@ -62,13 +63,13 @@ def thumbnail(x_hwc: NDArray[np.uint8]) -> bytes:
 def pictures(source: Source) -> list[dict[str, Any]]:
     """Return the mistakes of a run with their picture as a data URI, ``""`` where the file is gone.
 
-    Without a mistakes folder the evaluation's own list is used, with pictures if the source can give them.
+    ``coarse``: so few pixels that each is better shown as a square than smoothed away. Without a mistakes folder the evaluation's own list is used, with pictures if the source can give them.
     """
     stored = source.document(f"{FOLDER}/mistakes.json")
     if stored is not None:
         folder = source.run.folder / FOLDER
         # only the name of the file counts: a changed list must not reach outside the folder
-        return [{**row, "uri": _uri(folder / Path(str(row["file"])).name)} for row in stored[:MOST]]
+        return [{**row, **_picture(_read(folder / Path(str(row["file"])).name))} for row in stored[:MOST]]
     evaluation = source.evaluation()
     if evaluation is None:
         return []
@@ -78,18 +79,20 @@ def pictures(source: Source) -> list[dict[str, Any]]:
             "true": evaluation.classes[mistake.true],
             "predicted": evaluation.classes[mistake.predicted],
             "confidence": mistake.confidence,
-            "uri": _data(source.thumbnails(mistake.index)) if source.thumbnails else "",
+            **_picture(source.thumbnails(mistake.index) if source.thumbnails else b""),
         }
         for mistake in evaluation.mistakes[:MOST]
     ]
 
 
-def _uri(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return _data(path.read_bytes())
+        return path.read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _picture(png: bytes) -> dict[str, Any]:
+    # a PNG file holds its width in bytes 16 to 19 (W3C, Portable Network Graphics, 11.2.2)
+    uri = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" if png else ""
+    return {"uri": uri, "coarse": int.from_bytes(png[16:20], "big") <= COARSE_PX}

@@ -77,7 +77,8 @@ class _Trainer:
         self.updater = Updater(module, config, preprocess, self.weights, team)
         self.shadow = copy.deepcopy(module) if config.ema else module
         self.identity = identity(config, dataset.train, preprocess)
-        self.pace = planning.Pace(planning.validation_steps(len(self.validation.split) if self.validation else 0, self.feed))
+        val_images = len(self.validation.split) if self.validation else 0
+        self.pace = planning.Pace(config.time_s or 0.0, planning.validation_steps(val_images, self.feed))
         self.elapsed_before = 0.0
         self.file_bytes: dict[str, int] = {}
 
@@ -144,10 +145,12 @@ class _Trainer:
         source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
         loss, accuracy = page["loss"], page["accuracy"]
         if self.validation:
+            began = time.perf_counter()
             if self.updater.ema:
                 self.shadow.load_state_dict(source)
             loss, accuracy = self.validation.measure(self.shadow, channels_last=run.plan.arithmetic.channels_last)
             page |= {"val_loss": loss, "val_accuracy": accuracy}
+            self.pace.validated(time.perf_counter() - began)
         run.stale = 0 if accuracy > run.best.accuracy else run.stale + 1
         if accuracy >= run.best.accuracy:
             run.best = Best(accuracy, loss, run.step, weights_of(source))

@@ -36,7 +36,7 @@ class Mirroring:
 
     def __str__(self) -> str:
         return (
-            f"for {self.share:.0%} of {self.images} training images the most similar other image is a mirrored one, and mirrored "
+            f"for {100 * self.share:.0f} % of {self.images:,} training images the most similar other image is a mirrored one, and mirrored "
             f"examples put {self.fixed} nearest-neighbour answers right and {self.broken} wrong"
         )
 

@@ -145,8 +145,8 @@ def make_plan(config: Training, feed: Feed, seconds: dict[Arithmetic, float], va
     plan = Plan(arithmetic, feed.steps_per_epoch, steps, every * feed.steps_per_epoch)
     if left_s is None:
         return plan
-    allowed = affordable(left_s, step_s, val_s, plan.validate_every)
-    return replace(plan, steps=max(1, allowed), shortened=True) if allowed < steps else plan
+    allowed = affordable(left_s - RESERVE * (config.time_s or 0.0), step_s, val_s, plan.validate_every)
+    return replace(plan, steps=allowed, shortened=True) if allowed < steps else plan
 
 
 def validation_steps(val_images: int, feed: Feed) -> float:
@@ -154,30 +154,41 @@ def validation_steps(val_images: int, feed: Feed) -> float:
     return val_images / feed.size(0) / 3
 
 
-def affordable(left_s: float, step_s: float, val_s: float, validate_every: int) -> int:
-    """Return the updates that fit into ``left_s`` with their validations and a reserve."""
-    usable = left_s * (1 - RESERVE) - val_s
-    return max(1, int(usable / (step_s + val_s / validate_every)))
+def affordable(usable_s: float, step_s: float, val_s: float, validate_every: int, step: int = 0) -> int:
+    """Return the last update that ``usable_s`` from update ``step`` on allows, with the validations on the way and the one at the end."""
+    end = step + int((usable_s - val_s) / step_s)
+    on_the_way = max(0, (end - 1) // validate_every - step // validate_every)
+    return max(step + 1, end - math.ceil(on_the_way * val_s / step_s))
 
 
 class Pace:
-    """Watch the time budget: where the measured pace would miss it, move the end of the run. Looked at some twenty times in a run.
+    """Watch the time budget: where the measured pace would miss it, move the end of the run. Looked at every twentieth of what is left.
 
-    ``last_steps``: what comes after the last update (the last validation), in units of the time of an update.
+    ``time_s``: the whole budget, of which ``RESERVE`` stays free to the end. ``val_steps``: what a validation costs, in units of the time
+    of an update, until one has been measured.
     """
 
     LEAST_STEPS = 5
     LOOKS = 20
 
-    def __init__(self, last_steps: float = 0.0) -> None:
-        self.last_steps = last_steps
+    def __init__(self, time_s: float = 0.0, val_steps: float = 0.0) -> None:
+        self.reserve_s, self.val_steps = RESERVE * time_s, val_steps
+        self.val_s: float | None = None
+        self.step_s: float | None = None
         self.mark: tuple[int, float] | None = None
         self.next = 0
+
+    def validated(self, seconds: float) -> None:
+        """Take note of what a validation took; it is no part of the pace of the updates."""
+        self.val_s = seconds
+        if self.mark:
+            self.mark = (self.mark[0], self.mark[1] + seconds)
 
     def end(self, plan: Plan, step: int, left_s: float, epochs: float, now: float | None = None) -> int | None:
         """Return the update at which the run should end, None where there is nothing to look at yet.
 
-        The end moves nearer as soon as it would be missed by 2 %, and away, in the first four fifths, when more than 10 % would be left.
+        The end moves nearer as soon as it would be missed by 2 % of what is left, and away, in the first four fifths, when more than 10 %
+        would be left. Half of the pace is that of the last look and half that of those before, so that one slow moment does not end a run.
         """
         if step < self.next:
             return None
@@ -186,8 +197,11 @@ class Pace:
         self.next = step + max(self.LEAST_STEPS, (plan.steps - step) // self.LOOKS)
         if before is None or step >= plan.steps:
             return None
-        step_s = (now - before[1]) / (step - before[0])
+        last_s = (now - before[1]) / (step - before[0])
+        self.step_s = last_s if self.step_s is None else (self.step_s + last_s) / 2
+        val_s = self.val_steps * self.step_s if self.val_s is None else self.val_s
         limit = max(1, round(epochs * plan.steps_per_epoch))
-        steps = min(limit, step + max(1, int(left_s * (1 - RESERVE) / step_s - self.last_steps)))
-        late, early = steps < 0.98 * plan.steps, steps > 1.1 * plan.steps and plan.at(step) < 0.8
+        steps = min(limit, affordable(left_s - self.reserve_s, self.step_s, val_s, plan.validate_every, step))
+        left = plan.steps - step
+        late, early = steps - step < 0.98 * left, steps > 1.1 * plan.steps and plan.at(step) < 0.8
         return steps if late or early else plan.steps

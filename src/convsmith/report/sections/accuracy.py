@@ -94,6 +94,8 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any]:
         "ece": units.percent(raw.ece),
         "chance": units.percent(chance_error(raw)) if chance_error(raw) > raw.ece / 4 else None,
         "chart": reliability_chart(bins, label=label),
+        # what fit_temperature returns where no temperature can be told
+        "untold": fitted is not None and fitted.temperature == 1.0,
         "fitted": fitted
         and {
             "temperature": units.digits3(fitted.temperature),

@@ -44,7 +44,7 @@ def build(source: Source) -> dict[str, Any] | None:
         "balance": _balance([sum(row) for row in per_class]),
         "problems": _by_kind(problems),
         "left_out": sum(1 for problem in problems if problem.get("left_out", True)),
-        "notes": [str(note) for note in dataset.get("notes") or []],
+        "notes": [str(note)[:1].upper() + str(note)[1:] for note in dataset.get("notes") or []],
         "preprocess": _preprocess(source.table("preprocess.json")),
     }
 
