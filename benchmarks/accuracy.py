@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -19,7 +20,7 @@ from convsmith import data, models, training
 
 @dataclass(frozen=True)
 class Result:
-    """One seed. ``seconds``: opening the data, choosing, converting, training and validating; not the final look at the test images."""
+    """One seed. ``seconds``: opening the data, choosing, quoting, training and validating; not the final look at the test images."""
 
     seed: int
     accuracy: float
@@ -49,9 +50,7 @@ def run(path: str | Path, seed: int, time_s: float | None, threads: int) -> Resu
     torch.manual_seed(seed)
     shape = {"in_channels": preprocess.channels, "input_size": (preprocess.height, preprocess.width)}
     network = models.load(name, classes=len(dataset.classes), **shape)
-    paused = time.perf_counter()
     quoted = training.quote(network, dataset, config, preprocess)
-    begin += time.perf_counter() - paused
     left_s = None if time_s is None else time_s - (time.perf_counter() - begin)
     fit = training.fit(network, dataset, config.model_copy(update={"seed": seed, "time_s": left_s}), preprocess=preprocess)
     seconds = time.perf_counter() - begin
@@ -60,6 +59,26 @@ def run(path: str | Path, seed: int, time_s: float | None, threads: int) -> Resu
     parameters = sum(p.numel() for p in network.parameters())
     arithmetic = str(fit.plan.arithmetic)
     return Result(seed, right, fit.best_accuracy, seconds, quoted.seconds, fit.epochs_done, parameters, arithmetic, fit.stopped_by)
+
+
+def asked(description: str | None, seeds: int) -> argparse.Namespace:
+    """Read the arguments that all accuracy benchmarks take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many seeds, from 0 on")
+    parser.add_argument("--seed", type=int, help="measure this seed alone, and keep the others of the last result page")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def measure(name: str, claim: str, path: str | Path, goal: float, limit_s: float | None, arguments: argparse.Namespace) -> bool:
+    """Run the seeds that were asked for and write the page; return whether its goals were reached."""
+    chosen = range(arguments.seeds) if arguments.seed is None else [arguments.seed]
+    results = [run(path, seed, limit_s, arguments.threads) for seed in chosen]
+    stored = RESULTS / f"{name}.json"
+    if arguments.seed is not None and stored.exists():
+        others = [Result(**fields) for fields in json.loads(stored.read_text())["runs"]]
+        results = sorted([*results, *(other for other in others if other.seed != arguments.seed)], key=lambda result: result.seed)
+    return page(name, claim, results, goal, limit_s)
 
 
 def page(name: str, claim: str, results: Sequence[Result], goal: float, limit_s: float | None) -> bool:

@@ -2,28 +2,23 @@
 
 The clock starts with the idx.gz files on disk and stops with the trained network. 5,000 of the training images choose the weights;
 the test images are looked at once. Each seed is one run; the mean accuracy and the slowest run count.
-Run: python benchmarks/fashion_accuracy.py [--seeds 3] [--threads 2]. Needs CONVSMITH_DATA.
+Run: python benchmarks/fashion_accuracy.py [--seeds 3 | --seed N] [--threads 2]. Needs CONVSMITH_DATA.
 Writes docs/results/fashion_accuracy.md and .json.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from accuracy import page, run, source
+from accuracy import asked, measure, source
 
 LIMIT_S = 360.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    results = [run(source("fashion-mnist"), seed, LIMIT_S, arguments.threads) for seed in range(arguments.seeds)]
+    arguments = asked(__doc__, 3)
     claim = f"Fashion-MNIST: at least 92.5 % in at most 6 minutes on {arguments.threads} threads"
-    sys.exit(0 if page("fashion_accuracy", claim, results, 0.925, LIMIT_S) else 1)
+    sys.exit(0 if measure("fashion_accuracy", claim, source("fashion-mnist"), 0.925, LIMIT_S, arguments) else 1)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def test_a_cheaper_format_below_a_failing_one_is_found_and_said() -> None:
     plan, points = find_plan(GRAPH, score, FLOATS, max_drop=0.5)
     assert plan.rules[0].format == Format.float(5, 3)
     text = precision.explain(plan, points, 0.5)
-    assert text.startswith("e5m3, 9 bits for weights and activations, is the fewest found: drop 0.00 points on 1,000 images (95 % interval ")
+    assert text.startswith(
+        "e5m3, 9 bits for weights and activations, is the fewest found: drop 0.00 points on 1,000 images (95 % interval "
+    )
     assert "Accuracy does not fall steadily with bits in float e5." in text
 
 
