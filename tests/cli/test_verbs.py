@@ -205,6 +205,8 @@ def test_export_predict_eval_and_bench_the_file(
     assert runs.open(trained).read_json("export.json")["file"] == "digits.onnx"
     code, _, err = call("export", trained, "--out", file)
     assert code == 2 and "exists" in err
+    code, found = call_json("inspect", file)
+    assert code == 0 and found["result"]["totals"]["macs"] == runs.open(trained).read_json("analysis.json")["totals"]["macs"]
     folder = write_images(tmp_path / "in", {"x": 4}, side=13)
     by_run = call_json("predict", trained, folder)[1]["result"]["predictions"]
     by_file = call_json("predict", file, folder)[1]["result"]["predictions"]

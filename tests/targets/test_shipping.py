@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from target_nets import images, logits, small_graph
 
 from convsmith import targets
-from convsmith.data.preprocess import Preprocess
+from convsmith.data.preprocess import Preprocess, normalise, resize
 from convsmith.errors import DataError, ParityError, ResourceError, UsageError
 
 LABELS = ("cat", "Größe\n2", "猫", "🦊 fox")
@@ -43,6 +44,20 @@ def test_file_carries_labels_preprocessing_and_metadata(tmp_path) -> None:
     assert image.name == "image" and image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["N", "H", "W", 3]
     assert [value.name for value in model.graph.output] == ["scores", "logits"]
+
+
+def test_the_network_comes_out_of_the_file_again(tmp_path) -> None:
+    graph, p = small_graph(), Preprocess(12, 10, 3, "crop", 0.875, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    targets.export(graph, p, LABELS, tmp_path / "m.onnx")
+    alone = targets.network_of(onnx.load(tmp_path / "m.onnx"))
+    onnx.checker.check_model(alone, full_check=True)
+    assert [node.op_type for node in alone.graph.node] == [node.op for node in graph]
+    pixels = images(1)
+    x_nchw = normalise(np.stack([resize(image, p) for image in pixels]), p)
+    session = onnxruntime.InferenceSession(alone.SerializeToString(), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {session.get_inputs()[0].name: x_nchw})
+    np.testing.assert_allclose(answer, logits(graph, p, pixels), atol=1e-5)  # float32 sums of 27 and 6 terms of size about 1
+    assert targets.network_of(onnx.load_from_string(targets.network_bytes(graph))) is None
 
 
 def test_predict_takes_any_size_and_channel_count(tmp_path) -> None:
@@ -144,7 +159,7 @@ def test_errors_of_export(tmp_path) -> None:
         targets.export(graph, p, LABELS, tmp_path / "none" / "m.onnx")
     assert list(tmp_path.iterdir()) == []
     targets.export(graph, p, LABELS, tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="exists; remove it, choose another name, or ask to overwrite it"):
+    with pytest.raises(UsageError, match=r"exists; remove it, choose another name, or ask to overwrite it \(--overwrite\)"):
         targets.export(graph, p, LABELS, tmp_path / "m.onnx")
     targets.export(graph, p, LABELS, tmp_path / "m.onnx", overwrite=True)
 

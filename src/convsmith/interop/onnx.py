@@ -19,7 +19,7 @@ from convsmith.graph import Attribute, Graph, Node, Value, fold_constants
 from convsmith.interop.lowering import lower
 from convsmith.kernels.reference import OPERATORS
 
-__all__ = ["read", "write"]
+__all__ = ["load", "read", "write"]
 
 OPSET = 18
 IR_VERSION = 10

@@ -22,7 +22,7 @@ class Config(Settings):
     run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
     threads: int = Field(0, ge=0, description="Processor threads of each runtime; 0 takes one for each processor")
     batches: tuple[int, ...] = Field((1, 16), description="Images at once")
-    rounds: int = Field(9, ge=7, description="Samples of each, taken in turn")
+    rounds: int = Field(9, ge=7, description="Samples of each, taken in turn; at least 7")
 
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:

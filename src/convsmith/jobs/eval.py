@@ -145,7 +145,7 @@ def lines(result: Mapping[str, Any]) -> str:
     rows = [
         ["images", f"{result['n']:,} of {printable(result['data'])}, part {result['part']}"],
         ["top-1", f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)})"],
-        ["top-5", percent(result["top5"])],
+        *([["top-5", percent(result["top5"])]] if len(result["classes"]) > 5 else []),
         ["mean F1", percent(result["macro_f1"])],
         ["log loss", f"{result['log_loss']:.4f}"],
         ["calibration error", percent(result["calibration"]["ece"])],

@@ -42,13 +42,20 @@ def _graph(config: Config) -> Graph:
     from convsmith import models
 
     if config.network.endswith(".onnx"):
-        from convsmith.interop import onnx
-
-        return onnx.read(config.network)
+        return _file_graph(config.network)
     is_run = (Path(config.network).expanduser() / "run.json").exists()
     if not is_run and (config.network in models.ZOO or config.network.startswith("timm/")):
         return _zoo_graph(config)
     return trained.load(_run(config.network)).graph
+
+
+def _file_graph(path: str) -> Graph:
+    """Read an ONNX file; of one that `export` wrote, the network behind its preprocessing."""
+    from convsmith import targets
+    from convsmith.interop import onnx
+
+    alone = targets.network_of(onnx.load(path))
+    return onnx.read(path if alone is None else alone.SerializeToString())
 
 
 def _run(name: str) -> runs.Run:

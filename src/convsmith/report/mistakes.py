@@ -63,7 +63,8 @@ def thumbnail(x_hwc: NDArray[np.uint8]) -> bytes:
 def pictures(source: Source) -> list[dict[str, Any]]:
     """Return the mistakes of a run with their picture as a data URI, ``""`` where the file is gone.
 
-    ``coarse``: so few pixels that each is better shown as a square than smoothed away. Without a mistakes folder the evaluation's own list is used, with pictures if the source can give them.
+    ``coarse``: so few pixels that each is better shown as a square than smoothed away. Without a mistakes folder the evaluation's own
+    list is used, with pictures if the source can give them.
     """
     stored = source.document(f"{FOLDER}/mistakes.json")
     if stored is not None:

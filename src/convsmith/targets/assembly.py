@@ -49,6 +49,22 @@ def assemble(
     return model
 
 
+def network_of(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return the network alone of a model that ``assemble`` made, from normalised pixels to logits; None for any other model."""
+    fields = {field.key: field.value for field in model.metadata_props}
+    if "convsmith.preprocess" not in fields:
+        return None
+    preprocess = Preprocess.from_dict(json.loads(fields["convsmith.preprocess"]))
+    _, normalised = sketch(preprocess)
+    nodes = [node for node in model.graph.node if not node.name.startswith(PREFIX) and list(node.output) != ["scores"]]
+    shape: list[str | int | None] = ["N", preprocess.channels, preprocess.height, preprocess.width]
+    pixels = helper.make_tensor_value_info(normalised, TensorProto.FLOAT, shape)
+    logits = [value for value in model.graph.output if value.name == "logits"]
+    weights = [tensor for tensor in model.graph.initializer if not tensor.name.startswith(PREFIX)]
+    alone = helper.make_graph(nodes, model.graph.name, [pixels], logits, weights)
+    return helper.make_model(alone, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+
+
 def _check(network: onnx.ModelProto, preprocess: Preprocess, classes: Sequence[str]) -> None:
     graph = network.graph
     held = {tensor.name for tensor in graph.initializer}

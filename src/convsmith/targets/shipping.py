@@ -102,7 +102,7 @@ def _target(name: str, path: Path, overwrite: bool) -> Target:
     if path.suffix != chosen.suffix:
         raise UsageError(f"target {name!r} writes *{chosen.suffix} files, but the path is {path.name!r}")
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; remove it, choose another name, or ask to overwrite it")
+        raise UsageError(f"{path} exists; remove it, choose another name, or ask to overwrite it (--overwrite)")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}; create it first")
     return chosen
