@@ -78,10 +78,10 @@ def measure(name: str, claim: str, path: str | Path, goal: float, limit_s: float
     if arguments.seed is not None and stored.exists():
         others = [Result(**fields) for fields in json.loads(stored.read_text())["runs"]]
         results = sorted([*results, *(other for other in others if other.seed != arguments.seed)], key=lambda result: result.seed)
-    return page(name, claim, results, goal, limit_s)
+    return page(name, claim, results, goal, limit_s, one_by_one=arguments.seed is not None)
 
 
-def page(name: str, claim: str, results: Sequence[Result], goal: float, limit_s: float | None) -> bool:
+def page(name: str, claim: str, results: Sequence[Result], goal: float, limit_s: float | None, *, one_by_one: bool = False) -> bool:
     """Write docs/results/<name>.md and .json; return whether mean accuracy and every time reached the goals."""
     accuracies = [result.accuracy for result in results]
     mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
@@ -99,6 +99,7 @@ def page(name: str, claim: str, results: Sequence[Result], goal: float, limit_s:
     for r in results:
         numbers = f"{100 * r.accuracy:.2f} | {100 * r.val_accuracy:.2f} | {r.seconds:.1f} | {r.quoted_s:.1f} | {r.epochs:.1f}"
         lines.append(f"| {r.seed} | {numbers} | {r.parameters:,} | {r.arithmetic} |")
+    lines += ["", "Each seed was a call of its own; the command is the last one's."] if one_by_one else []
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines) + "\n" + footer()
     (RESULTS / f"{name}.md").write_text(text)

@@ -70,4 +70,6 @@ def _problems(result: Mapping[str, Any]) -> str:
     shown = problems[: result["show"]]
     listed = table(["image", "kind", "reason"], [[item["name"], item["kind"], item["reason"]] for item in shown])
     more = f"\n... and {len(problems) - len(shown)} more (--show {len(problems)})" if len(problems) > len(shown) else ""
-    return f"{result['left_out']} files or images are left out; to know ({kinds}):\n\n{listed}{more}"
+    out = result["left_out"]
+    what = "1 file or image is" if out == 1 else f"{out:,} files or images are"
+    return f"{what} left out; to know ({kinds}):\n\n{listed}{more}"

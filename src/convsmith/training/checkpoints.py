@@ -29,9 +29,12 @@ def save(state: State, path: Path) -> int:
             size = file.tell()
         part.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
-        raise ResourceError(f"cannot write the checkpoint {path}: {error}; free some space or choose another folder") from error
+        # torch tells of a full disk by a RuntimeError of its own, raised while it handles the system's
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        raise ResourceError(f"cannot write the checkpoint {path}: {reason}; free some space or choose another folder") from error
     return size
 
 
