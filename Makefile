@@ -42,5 +42,5 @@ $(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(NATIVE)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,zoo,openvino]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,zoo,openvino,keras]'
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def load_public(name: str, root: str | Path, *, progress: Progress | None = None
 def download(url: str, sha256: str, into: str | Path, progress: Progress | None = None) -> Path:
     """Fetch ``url`` to the file ``into`` and return it; a file that is there with the right checksum is not fetched again.
 
+    ``sha256``: all 64 digits, or the first 8 or more, which some publishers put into the name of the file.
+
     What has come so far stands in ``into`` + ``.part`` and is continued by the next call; the final name appears only when the
     checksum is right. ``progress`` is called with (bytes, total bytes or 0).
 
@@ -86,15 +89,17 @@ def download(url: str, sha256: str, into: str | Path, progress: Progress | None 
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} cannot be fetched; allowed are http:// and https:// addresses")
+    if not re.fullmatch("[0-9a-fA-F]{8,64}", sha256):
+        raise UsageError(f"{sha256!r} is no SHA-256; give its 64 digits or at least the first 8")
     into = Path(into)
-    if into.is_file() and _sha256(into) == sha256.lower():
+    if into.is_file() and _sha256(into).startswith(sha256.lower()):
         return into
     part = into.with_name(into.name + ".part")
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part, progress)
         found = _sha256(part)
-        if found != sha256.lower():
+        if not found.startswith(sha256.lower()):
             part.unlink()
             wrong = f"{url} has the SHA-256 {found}, expected is {sha256.lower()}"
             raise DataError(f"{wrong}; nothing was kept. Try again or get the file elsewhere")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convsmith.errors import UnsupportedError
+from convsmith.kernels.windows import Windows, resolve
 
 Inputs = Sequence[Any]
 Attributes = Mapping[str, Any]
@@ -72,30 +73,40 @@ def conv_transpose(inputs: Inputs, a: Attributes) -> Tensor:
     return F.conv_transpose2d(inputs[0], inputs[1], optional(inputs, 2), strides, list(pads[:2]), extra, a.get("group", 1), dilations)
 
 
+def pooled(x: Tensor, a: Attributes) -> tuple[Windows, tuple[int, int, int, int]]:
+    """Return the windows over an image, ``auto_pad`` and ``ceil_mode`` resolved, and all padding in the order of `F.pad`."""
+    windows = resolve(a, tuple(x.shape[2:]), tuple(a["kernel_shape"]))
+    top, left = windows.before
+    bottom, right = (n + more for n, more in zip(windows.after, windows.beyond, strict=True))
+    return windows, (left, right, top, bottom)
+
+
 def max_pool(inputs: Inputs, a: Attributes) -> Tensor:
-    explicit(a)
-    x, kernel = inputs[0], list(a["kernel_shape"])
-    pads = list(a.get("pads", (0, 0, 0, 0)))
-    even = pads[:2] == pads[2:] and all(2 * p <= k for p, k in zip(pads[:2], kernel, strict=True))
-    if even:
-        padding = pads[:2]
-    else:
-        x, padding = F.pad(x, (pads[1], pads[3], pads[0], pads[2]), value=float("-inf")), [0, 0]
-    return F.max_pool2d(x, kernel, whole(a, "strides", 2), padding, whole(a, "dilations", 2))
+    x: Tensor = inputs[0]
+    windows, (left, right, top, bottom) = pooled(x, a)
+    padding = [top, left]
+    if (top, left) != (bottom, right) or any(2 * p > k for p, k in zip(padding, windows.kernel, strict=True)):
+        x, padding = F.pad(x, (left, right, top, bottom), value=float("-inf")), [0, 0]
+    return F.max_pool2d(x, windows.kernel, windows.strides, padding, windows.dilations)
 
 
 def average_pool(inputs: Inputs, a: Attributes) -> Tensor:
-    explicit(a)
-    x, kernel, strides = inputs[0], list(a["kernel_shape"]), whole(a, "strides", 2)
-    pads, counted = list(a.get("pads", (0, 0, 0, 0))), bool(a.get("count_include_pad", 0))
-    if pads[:2] == pads[2:]:
-        return F.avg_pool2d(x, kernel, strides, pads[:2], count_include_pad=counted)
-    amounts = (pads[1], pads[3], pads[0], pads[2])
+    """Average; the padding counts when ``count_include_pad``, what ``ceil_mode`` adds beyond it never does."""
+    x: Tensor = inputs[0]
+    counted = bool(a.get("count_include_pad", 0))
+    windows, amounts = pooled(x, a)
+    kernel, strides = list(windows.kernel), list(windows.strides)
+    if windows.before == windows.after and not any(windows.beyond):
+        return F.avg_pool2d(x, kernel, strides, list(windows.before), count_include_pad=counted)
     mean = F.avg_pool2d(F.pad(x, amounts), kernel, strides)
-    if counted:
+    if counted and not any(windows.beyond):
         return mean
-    share = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), amounts), kernel, strides)
-    return mean / share
+    left, right, top, bottom = amounts
+    ones, (down, across) = torch.ones_like(x[:1, :1]), windows.beyond
+    if counted:
+        ones = F.pad(ones, (left, right - across, top, bottom - down), value=1.0)
+        left, right, top, bottom = 0, across, 0, down
+    return mean / F.avg_pool2d(F.pad(ones, (left, right, top, bottom)), kernel, strides)
 
 
 def batch_norm(inputs: Inputs, a: Attributes) -> Tensor:

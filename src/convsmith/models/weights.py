@@ -6,12 +6,12 @@ import pickle
 import warnings
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convsmith.errors import DataError, UsageError
+from convsmith.models import legacy
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
 
@@ -20,14 +20,14 @@ def read(path: Path) -> dict[str, Tensor]:
     """Return the named arrays of a checkpoint.
 
     A `state_dict` or `model` entry is unwrapped and the prefix `module.` of DataParallel is cut. Torch checkpoints are read
-    with `weights_only=True`, so a file cannot run code.
+    with a restricted unpickler, so a file cannot run code.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"weights {str(path)!r} end in {path.suffix or 'nothing'!r}; allowed are {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"no weights file {str(path)!r}")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content = load_file(path) if path.suffix == ".safetensors" else legacy.load(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"cannot read weights {str(path)!r}: {first}") from None

@@ -11,6 +11,7 @@ _CIFAR = "He et al. 2015, arXiv 1512.03385, table 6"
 _VGG_PAPER = "Simonyan, Zisserman 2014, arXiv 1409.1556, table 2"
 _NIN = "Springenberg et al. 2014, arXiv 1412.6806, table 3"
 _HOWARD = "Howard et al. 2017, arXiv 1704.04861, table 6"
+_TINY = "Banbury et al. 2021, MLPerf Tiny, arXiv 2106.07597"
 _VISION = "torchvision documentation, table of classification weights"
 _GREY28, _GREY32, _CIFAR32, _PHOTO128, _PHOTO224 = (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 128, 128), (3, 224, 224)
 _LINEAR = f"{_ROOM}.perceptron:LinearClassifier"
@@ -61,6 +62,7 @@ ZOO: dict[str, Entry] = {
                       {"block": _DEEP, "depths": (3, 4, 6, 3)}),
     "resnet101": Entry("resnet", _RESNET, _PHOTO224, 1000, _VISION, 44549160, 7801405440, "44549160", "7.80G", 32,
                        {"block": _DEEP, "depths": (3, 4, 23, 3)}),
+    "mlperf_resnet8": Entry("resnet_tiny", f"{_ROOM}.resnet_tiny:TinyResNet", _CIFAR32, 10, _TINY, 78186, 12501632, "", "", 8),
     "resnet20": Entry("resnet_cifar", _CIFAR_RESNET, _CIFAR32, 10, _CIFAR, 269722, 40551040, "0.27M", "", 8, {"depth": 20}),
     "resnet32": Entry("resnet_cifar", _CIFAR_RESNET, _CIFAR32, 10, _CIFAR, 464154, 68862592, "0.46M", "", 8, {"depth": 32}),
     "resnet44": Entry("resnet_cifar", _CIFAR_RESNET, _CIFAR32, 10, _CIFAR, 658586, 97174144, "0.66M", "", 8, {"depth": 44}),
