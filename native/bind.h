@@ -14,10 +14,12 @@ namespace convsmith {
 constexpr size_t kPart = size_t(1) << 16;
 static_assert(kPart % kBlock == 0, "parts are whole blocks");
 
-// From the fields of convsmith.formats.constants.Constants, in its order.
-Rounding rounding_of(const nanobind::tuple& fields);
+// From the fields of convsmith.formats.constants.Constants, in its order; for T float or double.
+template <typename T>
+RoundingIn<T> rounding_of(const nanobind::tuple& fields);
 
 }  // namespace convsmith
 
 void bind_convolution(nanobind::module_& m);
+void bind_rounding(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);

@@ -61,7 +61,7 @@ struct Call {
 
 class Rounder {
   public:
-    explicit Rounder(const nb::tuple& constants) : rounding_(rounding_of(constants)) {}
+    explicit Rounder(const nb::tuple& constants) : rounding_(rounding_of<float>(constants)) {}
 
     void round(uintptr_t x, uintptr_t y, size_t n, uint64_t seed, uint64_t stream, int threads,
                const std::optional<std::string>& level_name, uintptr_t factors, size_t count, size_t inner) const {

@@ -10,6 +10,7 @@ namespace convsmith {
 #define CONVSMITH_DECLARE(level)                                                                          \
     namespace level {                                                                                     \
     void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&);          \
+    void round_wide(Numbers, Numbers, size_t, size_t, const WideRounding&, const Scale&, const Key&);     \
     void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&); \
     extern const ConvolutionTable kConvolutions;                                                          \
     }
@@ -22,15 +23,16 @@ CONVSMITH_DECLARE(avx512)
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
-        std::vector<Level> list = {{"reference", round_reference, count_reference, &kReferenceConvolutions},
-                                   {"portable", portable::round, portable::count, &portable::kConvolutions}};
+        std::vector<Level> list = {
+            {"reference", round_reference, round_wide_reference, count_reference, &kReferenceConvolutions},
+            {"portable", portable::round, portable::round_wide, portable::count, &portable::kConvolutions}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list.push_back({"avx2", avx2::round, avx2::count, &avx2::kConvolutions});
+            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            list.push_back({"avx512", avx512::round, avx512::count, &avx512::kConvolutions});
+            list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, &avx512::kConvolutions});
 #endif
         return list;
     }();

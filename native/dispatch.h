@@ -12,6 +12,7 @@ namespace convsmith {
 struct Level {
     const char* name;
     RoundRange round;
+    RoundWideRange round_wide;
     CountRange count;
     const ConvolutionTable* convolutions;
 };

@@ -15,30 +15,39 @@ constexpr int kModes = 7;
 // Elements that share one set of random counters; threads are given whole blocks.
 constexpr size_t kBlock = 64;
 
-// One format, mode and overflow rule; src/convsmith/formats/constants.py computes the fields.
-struct Rounding {
+// One format, mode and overflow rule, for arithmetic in T; src/convsmith/formats/constants.py computes the fields.
+template <typename T>
+struct RoundingIn {
     bool is_float;
     Mode mode;
-    int significand_bits;   // stored fraction bits kept, 0 to 23
-    bool flip_parity;       // without fraction bits: the parity of a code is not that of float32's exponent field
-    float smallest_normal;  // floats have full precision from here up
-    int step_exponent;      // below it, and everywhere in fixed point, values are multiples of 2^step_exponent
-    float lowest, highest;
-    float below, above;  // what stands for a number beyond lowest and highest
-    float minus_infinity, plus_infinity;
+    int significand_bits;  // stored fraction bits kept, 0 to 23, or 52 in double
+    bool flip_parity;      // without fraction bits: the parity of a code is not that of the carrier's exponent field
+    T smallest_normal;     // floats have full precision from here up
+    int step_exponent;     // below it, and everywhere in fixed point, values are multiples of 2^step_exponent
+    T lowest, highest;
+    T below, above;  // what stands for a number beyond lowest and highest
+    T minus_infinity, plus_infinity;
     int wrap_bits;    // width of a fixed-point format whose overflow wraps, else 0
-    int random_bits;  // of stochastic rounding, 1 to 24
+    int random_bits;  // of stochastic rounding, 1 to 24, or 52 in double
+    bool is_binary;
+    bool negative_zero;
+    bool zero;        // false: positive numbers below lowest become it
+    bool all_normal;  // below smallest_normal, which is no power of two, there is only zero; in double only
 };
+using Rounding = RoundingIn<float>;
+using WideRounding = RoundingIn<double>;
 
 // Element i is divided by factors[i / inner % count] before rounding and multiplied by it after; null factors: no
-// scale.
+// scale. Where there are zeros, fixed-point limits are lower by zeros[i / inner % count] steps.
 struct Scale {
     const float* factors;
     size_t count;
     size_t inner;
+    const float* zeros;
 };
 
-// Element i draws word i % 64 / 16 of Philox4x32-7 with key `seed` and counter (16 * (i / 64) + i % 16, stream).
+// Element i draws word i % 64 / 16 of Philox4x32-7 with key `seed` and counter (16 * (i / 64) + i % 16, stream); for
+// more than 32 random bits another word below it, with bit 63 of the counter set.
 struct Key {
     uint64_t seed;
     uint64_t stream;
@@ -47,6 +56,16 @@ struct Key {
 // Rounds elements begin to end of a tensor whose element 0 is x[0]; y may be x. Precondition: begin % kBlock == 0.
 using RoundRange = void (*)(const float* x, float* y, size_t begin, size_t end, const Rounding& rounding,
                             const Scale& scale, const Key& key);
+
+// An array of float or of double.
+struct Numbers {
+    void* data;
+    bool wide;
+};
+
+// The same in double arithmetic, from and to either type. Precondition: every value of the format is one of y's type.
+using RoundWideRange = void (*)(Numbers x, Numbers y, size_t begin, size_t end, const WideRounding& rounding,
+                                const Scale& scale, const Key& key);
 
 // What happened to the elements of a tensor; with a scale, to the quotients by their factors.
 struct Counts {

@@ -1,5 +1,6 @@
 #include "round_reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -8,8 +9,7 @@
 namespace convsmith {
 namespace {
 
-uint32_t random_word(size_t index, const Key& key) {
-    const uint64_t counter = index / 64 * 16 + index % 16;
+uint32_t philox_word(uint64_t counter, size_t which, const Key& key) {
     uint32_t c[4] = {uint32_t(counter), uint32_t(counter >> 32), uint32_t(key.stream), uint32_t(key.stream >> 32)};
     uint32_t k0 = uint32_t(key.seed), k1 = uint32_t(key.seed >> 32);
     for (int round = 0; round < kPhiloxRounds; ++round) {
@@ -21,19 +21,38 @@ uint32_t random_word(size_t index, const Key& key) {
         k0 += kPhiloxWeyl0;
         k1 += kPhiloxWeyl1;
     }
-    return c[index % 64 / 16];
+    return c[which];
 }
 
-// Every float32, scaled by any power of two that a format may have, is an ordinary double: the arithmetic here is
-// exact.
-double round_magnitude(double size, bool negative, const Rounding& r, uint32_t word) {
+// 1 less the drawn fraction: exact, as its integer has at most 53 bits.
+double left_over(int random_bits, uint64_t word) {
+    return 1.0 - std::ldexp(double(word >> (64 - random_bits)), -random_bits);
+}
+
+// Every number of the carrier, scaled by any power of two that a format may have, is an ordinary double, or, where it
+// is far from the format's range, is replaced by one that rounds alike: the arithmetic here is exact.
+template <typename T>
+double round_magnitude(double size, bool negative, const RoundingIn<T>& r, uint64_t word) {
+    if (r.all_normal && size < double(r.smallest_normal)) {
+        const double least = double(r.smallest_normal);
+        const bool away = r.mode == Mode::nearest_even   ? size > least / 2
+                          : r.mode == Mode::nearest_away ? size >= least / 2
+                          : r.mode == Mode::up           ? size > 0 && !negative
+                          : r.mode == Mode::down         ? size > 0 && negative
+                          : r.mode == Mode::to_odd       ? size > 0
+                          : r.mode == Mode::stochastic   ? size >= least * left_over(r.random_bits, word)
+                                                         : false;
+        return away ? least : 0.0;
+    }
     int step = r.step_exponent;
     int exponent_of_code = 0;
     if (r.is_float && size >= double(r.smallest_normal)) {
         step = std::ilogb(size) - r.significand_bits;
-        exponent_of_code = std::ilogb(size) - std::ilogb(r.smallest_normal);
+        exponent_of_code = std::ilogb(size) - std::ilogb(double(r.smallest_normal)) + (r.zero ? 0 : 1);
     }
-    const double steps = std::ldexp(size, -step);
+    double steps = std::ldexp(std::min(size, 0x1p800), -step);
+    if (r.is_float && size >= double(r.smallest_normal)) steps = std::ldexp(size, -step);
+    if (size > 0) steps = std::max(steps, 0x1p-800);
     const double whole = std::floor(steps), rest = steps - whole;
     bool odd = std::fmod(whole, 2.0) == 1.0;
     if (r.is_float && r.significand_bits == 0 && exponent_of_code % 2 == 1) odd = !odd;
@@ -57,83 +76,137 @@ double round_magnitude(double size, bool negative, const Rounding& r, uint32_t w
             away = rest > 0 && !odd;
             break;
         case Mode::stochastic:
-            away = rest + std::ldexp(double(word >> (32 - r.random_bits)), -r.random_bits) >= 1.0;
+            away = rest >= left_over(r.random_bits, word);
             break;
     }
     return std::ldexp(whole + (away ? 1.0 : 0.0), step);
 }
 
-double wrapped(double value, const Rounding& r) {
+template <typename T>
+double wrapped(double value, const RoundingIn<T>& r) {
     const double period = std::ldexp(1.0, r.wrap_bits + r.step_exponent);
     double offset = std::fmod(value, period);
     if (offset < double(r.lowest)) offset += period;
     return offset >= double(r.lowest) + period ? offset - period : offset;
 }
 
-// The magnitude with the sign of x, before the range is looked at.
-double round_unbounded(float x, const Rounding& r, uint32_t word) {
-    const double magnitude = round_magnitude(std::fabs(double(x)), std::signbit(x), r, word);
-    return std::signbit(x) ? -magnitude : magnitude;
+template <typename T>
+double round_binary(double x, const RoundingIn<T>& r, uint64_t word) {
+    double threshold = 0.0;
+    if (r.mode == Mode::up) return x > -1 ? 1 : -1;
+    if (r.mode == Mode::down) threshold = 1.0;
+    if (r.mode == Mode::stochastic) threshold = 2 * left_over(r.random_bits, word) - 1;
+    return x >= threshold ? 1 : -1;
 }
 
-float round_one(float x, const Rounding& r, uint32_t word) {
-    const bool negative = std::signbit(x);
-    const float nan = std::copysign(std::numeric_limits<float>::quiet_NaN(), x);
-    if (std::isnan(x) || (std::isinf(x) && r.wrap_bits)) return nan;
-    float result;
-    if (std::isinf(x)) {
-        result = negative ? r.minus_infinity : r.plus_infinity;
-    } else {
-        const double value = round_unbounded(x, r, word);
-        if (r.wrap_bits)
-            result = float(wrapped(value, r));
-        else if (value > double(r.highest))
-            result = r.above;
-        else
-            result = value < double(r.lowest) ? r.below : float(value);
-    }
-    if (std::isnan(result)) return nan;
-    return r.is_float ? std::copysign(result, x) : result + 0.0f;
-}
-
-void count_one(float x, float quotient, float result, const Rounding& r, uint32_t word, Counts& counts) {
+void count_one(float x, float quotient, double result, const Rounding& r, uint64_t word, Counts& counts) {
     if (std::isnan(x)) {
         ++counts.nans;
     } else if (std::isinf(x)) {
         ++counts.infinities;
     } else {
-        const double value = std::isinf(quotient) ? double(quotient) : round_unbounded(quotient, r, word);
-        if (value > double(r.highest) || value < double(r.lowest))
+        const bool negative = std::signbit(quotient);
+        const double size = std::fabs(double(quotient));
+        const double magnitude = std::isinf(size) ? size : round_magnitude(size, negative, r, word);
+        if (negative ? -magnitude < double(r.lowest) : magnitude > double(r.highest))
             ++counts.overflows;
         else if (x != 0 && result == 0)
             ++counts.underflows;
     }
 }
 
+double at(const Numbers& x, size_t index) {
+    return x.wide ? static_cast<const double*>(x.data)[index] : double(static_cast<const float*>(x.data)[index]);
+}
+
+void put(const Numbers& y, size_t index, double value) {
+    if (y.wide)
+        static_cast<double*>(y.data)[index] = value;
+    else
+        static_cast<float*>(y.data)[index] = float(value);
+}
+
+template <typename T>
+void round_all(const Numbers& x, const Numbers& y, size_t begin, size_t end, const RoundingIn<T>& r, const Scale& scale,
+               const Key& key) {
+    const bool narrow = !x.wide && !y.wide;
+    for (size_t i = begin; i < end; ++i) {
+        const uint64_t word = r.mode == Mode::stochastic ? random_word(i, key, r.random_bits > 32) : 0;
+        if (!scale.factors) {
+            put(y, i, round_one(at(x, i), r, word, 0.0));
+            continue;
+        }
+        const size_t index = i / scale.inner % scale.count;
+        const double factor = double(scale.factors[index]);
+        const double zero = scale.zeros ? std::ldexp(double(scale.zeros[index]), r.step_exponent) : 0.0;
+        double quotient = at(x, i) / factor;
+        if (narrow) quotient = double(float(quotient));
+        put(y, i, round_one(quotient, r, word, zero) * factor);
+    }
+}
+
 }  // namespace
+
+uint64_t random_word(size_t index, const Key& key, bool wide) {
+    const uint64_t counter = index / 64 * 16 + index % 16;
+    const size_t which = index % 64 / 16;
+    const uint64_t upper = uint64_t(philox_word(counter, which, key)) << 32;
+    return wide ? upper | philox_word(counter | uint64_t(1) << 63, which, key) : upper;
+}
+
+template <typename T>
+double round_one(double x, const RoundingIn<T>& r, uint64_t word, double zero) {
+    const bool negative = std::signbit(x);
+    const double nan = std::copysign(std::numeric_limits<double>::quiet_NaN(), x);
+    if (std::isnan(x) || (std::isinf(x) && r.wrap_bits)) return nan;
+    if (r.is_binary) return round_binary(x, r, word);
+    const double low = double(r.lowest) - zero, high = double(r.highest) - zero;
+    double result;
+    if (std::isinf(x) && r.is_float) {
+        result = negative ? double(r.minus_infinity) : double(r.plus_infinity);
+    } else {
+        double size = std::min(std::fabs(x), std::numeric_limits<double>::max());
+        if (!r.zero && x > 0) size = std::max(size, low);
+        const double magnitude = round_magnitude(size, negative, r, word);
+        result = std::copysign(magnitude, x);
+        if (r.wrap_bits)
+            result = wrapped(result, r);
+        else if (!r.negative_zero)
+            result += 0.0;
+        if (!r.is_float && !r.wrap_bits)
+            result = std::min(std::max(result, low), high);
+        else if (result > high)
+            result = double(r.above);
+        else if (result < low)
+            result = double(r.below);
+    }
+    if (std::isnan(result)) return nan;
+    return r.is_float ? result : result + 0.0;
+}
+
+template double round_one<float>(double, const Rounding&, uint64_t, double);
+template double round_one<double>(double, const WideRounding&, uint64_t, double);
 
 void round_reference(const float* x, float* y, size_t begin, size_t end, const Rounding& r, const Scale& scale,
                      const Key& key) {
-    for (size_t i = begin; i < end; ++i) {
-        const uint32_t word = r.mode == Mode::stochastic ? random_word(i, key) : 0;
-        if (!scale.factors) {
-            y[i] = round_one(x[i], r, word);
-            continue;
-        }
-        const float factor = scale.factors[i / scale.inner % scale.count];
-        y[i] = round_one(x[i] / factor, r, word) * factor;
-    }
+    round_all(Numbers{const_cast<float*>(x), false}, Numbers{y, false}, begin, end, r, scale, key);
 }
 
 void count_reference(const float* x, float* y, size_t begin, size_t end, const Rounding& r, const Scale& scale,
                      const Key& key, Counts& counts) {
     for (size_t i = begin; i < end; ++i) {
-        const uint32_t word = r.mode == Mode::stochastic ? random_word(i, key) : 0;
+        const uint64_t word = r.mode == Mode::stochastic ? random_word(i, key, false) : 0;
         const float factor = scale.factors ? scale.factors[i / scale.inner % scale.count] : 1.0f;
-        const float value = x[i], quotient = value / factor, result = round_one(quotient, r, word);
+        const float value = x[i], quotient = value / factor;
+        const double result = round_one(quotient, r, word, 0.0);
         count_one(value, quotient, result, r, word, counts);
-        y[i] = result * factor;
+        y[i] = float(result) * factor;
     }
+}
+
+void round_wide_reference(Numbers x, Numbers y, size_t begin, size_t end, const WideRounding& r, const Scale& scale,
+                          const Key& key) {
+    round_all(x, y, begin, end, r, scale, key);
 }
 
 }  // namespace convsmith

@@ -14,6 +14,19 @@ def round_f32(
     stream: int,
     threads: int,
     level: str,
+    zeros: NDArray[np.float32] | None = None,
+) -> None: ...
+def round_wide(
+    x: NDArray[np.float32] | NDArray[np.float64],
+    out: NDArray[np.float32] | NDArray[np.float64],
+    constants: tuple[bool | int | float, ...],
+    factors: NDArray[np.float32] | None,
+    inner: int,
+    seed: int,
+    stream: int,
+    threads: int,
+    level: str,
+    zeros: NDArray[np.float32] | None = None,
 ) -> None: ...
 def convolution_names(level: str) -> list[str]: ...
 def convolution_supports(level: str, name: str, sizes: list[int]) -> bool: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Final
 
 import ml_dtypes
 import numpy as np
@@ -12,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convsmith import formats
-from convsmith.errors import UsageError
+from convsmith.errors import UnsupportedError, UsageError
 from convsmith.formats import Format
+
+RULES: Final[tuple[formats.ScaleRule, ...]] = ("floor", "fit")
 
 
 @pytest.mark.parametrize("name", ML_DTYPES)
@@ -65,25 +69,27 @@ def test_listing_a_wide_format_is_refused() -> None:
 
 
 def all_formats() -> list[Format]:
-    """Every float of every exponent and significand width, with each rule that fits, and a spread of the others."""
+    """Every float of up to 8 exponent and 23 fraction bits, with each rule that fits, and a spread of the others."""
     found = []
-    for e in range(1, 9):
-        for m in range(24):
-            for specials in ("ieee", "fn", "finite"):
-                for subnormals in (True, False):
-                    try:
-                        found.append(Format.float(e, m, specials=specials, subnormals=subnormals))
-                    except UsageError:
-                        # float32 has no room for eight exponent bits without an infinity, nor a one-bit float for anything but zero.
-                        assert e in (1, 8)
+    for e, m, specials in itertools.product(range(1, 12), (*range(24), 30, 52), ("ieee", "fn", "finite", "fnuz", "extended")):
+        for subnormals, signed, all_normal in itertools.product((True, False), repeat=3):
+            try:
+                found.append(Format.float(e, m, specials=specials, subnormals=subnormals, signed=signed, all_normal=all_normal))
+            except UsageError:
+                # float64 has no room for eleven exponent bits without an infinity, nor a one-bit float for anything but zero.
+                assert e in (1, 11) or not signed or all_normal
     found += [Format.fixed(il, fl, signed) for il in range(-3, 12) for fl in range(-3, 12) for signed in (True, False) if il + fl >= 2]
-    found += [Format.integer(bits, symmetric=symmetric) for bits in range(2, 25) for symmetric in (True, False)]
-    return [*found, Format.float(4, 3, bias=11), Format.float(5, 2, bias=-7, specials="finite", subnormals=False)]
+    found += [Format.integer(bits, symmetric=symmetric) for bits in range(2, 55) for symmetric in (True, False)]
+    found += [Format.float(4, 3, bias=11), Format.float(5, 2, bias=-7, specials="finite", subnormals=False), Format.binary()]
+    e4m0 = Format.float(4, 0, subnormals=False, specials="fn", signed=False, all_normal=True, zero=False)
+    for element in (Format.float(2, 1), Format.fixed(2, 2, symmetric=True), Format.integer(8)):
+        found += [Format.block(element, size, scale=scale, rule=rule) for size in (1, 32) for scale in (None, e4m0) for rule in RULES]
+    return found
 
 
 def test_text_round_trip() -> None:
     everything = all_formats()
-    assert len(everything) > 1100
+    assert len(everything) > 4000
     texts = [str(fmt) for fmt in everything]
     assert [formats.parse(text) for text in texts] == everything
     assert len(set(texts)) == len(set(everything))
@@ -120,38 +126,56 @@ def test_a_catalogue_name_that_is_a_notation_means_the_same() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fp61", r"Unknown number format 'fp61'. Did you mean 'fp16'\? Write a name \(fp32, tf32"),
+        ("fp61", r"Unknown number format 'fp61'. Did you mean 'fp64'\? Write a name that `convsmith precision formats` lists"),
         ("e5m", "Unknown number format 'e5m'"),
         ("", "Unknown number format ''"),
-        ("e9m2", r"float\(9,2\): exponent bits must be 1 to 8, since float32 carries the values; got 9"),
-        ("e0m2", r"float\(0,2\): exponent bits must be 1 to 8"),
-        ("e5m24", r"float\(5,24\): significand bits must be 0 to 23"),
+        ("e12m2", r"float\(12,2\): exponent bits must be 1 to 11, since float64 carries the widest values; got 12"),
+        ("e0m2", r"float\(0,2\): exponent bits must be 1 to 11"),
+        ("e5m53", r"float\(5,53\): significand bits must be 0 to 52"),
         ("e1m0", r"float\(1,0\) with specials 'ieee' has no finite value but zero"),
         ("e1m3:flush", "has no finite value but zero"),
-        ("e8m3finite", r"does not fit into float32: its normal numbers span 2\^-126 to 2\^128"),
-        ("e5m2:bias=140", r"does not fit into float32: its normal numbers span 2\^-139"),
-        ("e2m2:bias=-100", r"the bias must be at least -99, since float32 carries the values; got -100"),
-        ("fixed<1,0>", "a signed format must have 2 to 25 bits, since float32 carries the values; got 1"),
-        ("fixed<16,16>", r"fixed<16,16>: a signed format must have 2 to 25 bits, since float32 carries the values; got 32"),
-        ("ufixed<20,5>", "an unsigned format must have 1 to 24 bits"),
-        ("fixed<-99,101>", "fraction bits must be -100 to 100"),
-        ("int1", r"int1: a signed format must have 2 to 25 bits"),
+        ("e11m3finite", r"does not fit into float64: its normal numbers span 2\^-1022 to 2\^1024"),
+        ("e5m2:bias=1040", r"does not fit into float64: its normal numbers span 2\^-1039"),
+        ("e2m2:bias=-200", r"the smallest normal number must be at most 2\^200; with bias -200 it is 2\^201"),
+        ("fixed<1,0>", "a signed format must have 2 to 54 bits, since float64 carries the widest values; got 1"),
+        ("fixed<32,32>", r"fixed<32,32>: a signed format must have 2 to 54 bits, since float64 carries the widest values; got 64"),
+        ("ufixed<50,5>", "an unsigned format must have 1 to 53 bits"),
+        ("fixed<-199,201>", "fraction bits must be -200 to 200; got 201"),
+        ("int1", r"int1: a signed format must have 2 to 54 bits"),
         ("uint8:symmetric", "an unsigned format cannot be symmetric"),
+        ("ue4m3fnuz", "'fnuz' puts NaN in the code of negative zero, and an unsigned format has none: take 'fn'"),
+        ("e4m3:nozero", "zero=False is for unsigned formats with all_normal=True"),
+        ("e4m0finite:normal", "all_normal=True with a zero is the same as the ordinary format"),
+        ("e10m3:normal", "a format without subnormal codes must fit into float32; this one spans"),
+        ("block<uint8,32>", "the elements must be signed and have an ordinary zero"),
+        ("block<int8,0>", "a block has 1 to 65536 elements; got 0"),
+        ("block<binary,8>", "A block format needs elements that are floats, fixed point or integers"),
+        ("block<block<e2m1,4>,8>", "A block format needs elements that are floats, fixed point or integers"),
+        ("block<e2m1,32,e4m3fn>", "the shared scale must be a power of two, an unsigned float without fraction bits and zero such as e8m0"),
+        ("block<e5m10,32>", r"does not fit into float32: its smallest value is 2\^-151. Take a narrower element or scale"),
     ],
 )
 def test_formats_that_cannot_be(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, UnsupportedError), match=message):
         formats.parse(text)
 
 
 def test_fields_of_another_kind_are_refused() -> None:
     with pytest.raises(UsageError, match="belong to fixed point and integers"):
-        Format("float", 5, 10, 15, specials="ieee", signed=False)
+        Format("float", 5, 10, 15, specials="ieee", symmetric=True)
+    with pytest.raises(UsageError, match="element, block_size, scale, rule belong to blocks"):
+        Format("float", 5, 10, 15, specials="ieee", block_size=4)
+    with pytest.raises(UsageError, match="belong to floats, fixed point and blocks"):
+        Format("binary", integer_bits=1, symmetric=True)
+    with pytest.raises(UsageError, match="give subnormals=False too"):
+        Format.float(5, 2, all_normal=True)
+    with pytest.raises(UsageError, match="the rule must be 'floor' or 'fit'; got 'max'"):
+        Format.block(Format.integer(8), rule="max")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="belong to floats"):
         Format("integer", integer_bits=8, exponent_bits=2)
     with pytest.raises(UsageError, match="A format of kind 'posit' does not exist"):
         Format("posit")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="specials must be 'ieee', 'fn' or 'finite'; got 'inf'"):
+    with pytest.raises(UsageError, match="specials must be 'ieee', 'fn', 'finite', 'fnuz', 'extended'; got 'inf'"):
         Format.float(4, 3, specials="inf")  # type: ignore[arg-type]
 
 
@@ -173,7 +197,7 @@ def test_range_equals_gfloats(e: int, m: int, bias: int, specials: formats.Speci
     try:
         fmt = Format.float(e, m, bias=bias, specials=specials)
     except UsageError:
-        assert (1 << e) - 1 - bias > 127
+        assert (1 << e) - 1 - bias > 1023
         return
     other = gfloat_format(fmt)
     assert (formats.max_value(fmt), formats.smallest_positive(fmt)) == (other.max, other.smallest)

@@ -1,22 +1,16 @@
-"""What a number is: one frozen record for floating point, fixed point and integers."""
+"""What a number is: one frozen record for floating point, fixed point, integers, binary values and blocks with a shared exponent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from convsmith.errors import UsageError
+from convsmith.formats.validity import check, fits_float32
 
-Kind = Literal["float", "fixed", "integer"]
-Specials = Literal["ieee", "fn", "finite"]
-
-#: Exponent range of float32, the carrier of every emulated value.
-CARRIER_MIN_EXPONENT: Final = -126
-CARRIER_MAX_EXPONENT: Final = 127
-CARRIER_SIGNIFICAND_BITS: Final = 24
-
-#: Steps of fixed point, and the smallest normal number of a float, may not be beyond two to this power: 2^23 steps are then in float32.
-MAX_SCALE_BITS: Final = 100
+Kind = Literal["float", "fixed", "integer", "binary", "block"]
+Specials = Literal["ieee", "fn", "finite", "fnuz", "extended"]
+Carrier = Literal["float32", "float64"]
+ScaleRule = Literal["floor", "fit"]
 
 #: Element formats of OCP MX 1.0 that have neither infinities nor NaN; their usual short names mean these.
 FINITE_BY_STANDARD: Final = frozenset({(3, 2), (2, 3), (2, 1)})
@@ -27,18 +21,24 @@ def standard_specials(exponent_bits: int, significand_bits: int) -> Specials:
     return "finite" if (exponent_bits, significand_bits) in FINITE_BY_STANDARD else "ieee"
 
 
+def standard_bias(exponent_bits: int, specials: Specials) -> int:
+    """Return the bias of a float without a bias of its own: one half of the codes lie below 1, or below 2."""
+    half = 1 << max(exponent_bits - 1, 0)
+    return half if specials in ("fnuz", "extended") else half - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A number format as data. Build it with `Format.float`, `Format.fixed`, `Format.integer` or `parse`.
+    """A number format as data. Build it with `Format.float`, `fixed`, `integer`, `binary`, `block`, or with `parse`.
 
-    Every value of every format is a float32 value too, so that emulation can carry it in float32 without a second rounding; a format
-    that does not fit into float32 is refused.
+    Every value of a format is also a value of its `carrier`, float32 or float64, so that emulation can carry it without a second rounding;
+    a format that fits into neither is refused.
 
     Units: widths and exponents in bits and powers of two. ``significand_bits`` counts the stored fraction bits (10 for fp16).
     ``integer_bits`` of a signed fixed-point format includes the sign bit: ``<IL,FL>`` covers [-2^(IL-1), 2^(IL-1) - 2^-FL].
-    References: IEEE 754-2019, section 3; OCP 8-bit floating point 1.0 (the "fn" rule); OCP MX 1.0 (the "finite" rule);
-    Gupta et al. 2015, arXiv 1502.02551 (``<IL,FL>``).
-    Raises: UsageError for a format that cannot exist or does not fit into float32.
+    References: IEEE 754-2019, section 3; OCP 8-bit floating point 1.0 (the "fn" rule); OCP MX 1.0 (the "finite" rule, blocks);
+    IEEE P3109 (the "extended" rule); Gupta et al. 2015, arXiv 1502.02551 (``<IL,FL>``).
+    Raises: UsageError for a format that cannot exist or that no carrier holds.
     """
 
     kind: Kind
@@ -46,21 +46,28 @@ class Format:
     significand_bits: int = 0
     bias: int = 0
     subnormals: bool = True
-    #: "ieee": the top exponent holds infinities and NaN; "fn": only the all-ones code is NaN, no infinities; "finite": neither.
+    #: "ieee": the top exponent holds infinities and NaN; "fn": only the all-ones code is NaN, no infinities; "finite": neither;
+    #: "fnuz": the code of negative zero is NaN, no infinities; "extended": one infinity a sign in the highest code, NaN in that of
+    #: negative zero, or, unsigned, in the all-ones code with the infinity below it.
     specials: Specials = "finite"
     integer_bits: int = 0
     fraction_bits: int = 0
     signed: bool = True
     #: Leave out the most negative two's complement value, so that the range is symmetric about zero.
     symmetric: bool = False
+    #: Exponent field 0 is an exponent like the others: no subnormal numbers, one more binade.
+    all_normal: bool = False
+    #: False: code 0 is no zero but the smallest number, as in a scale.
+    zero: bool = True
+    #: The format of one element of a block, of how many elements, with which shared scale, found how: "floor" takes the exponent of the
+    #: largest magnitude less that of the largest element value, "fit" the least exponent at which the largest magnitude is in range.
+    element: Format | None = None
+    block_size: int = 0
+    scale: Format | None = None
+    rule: ScaleRule = "floor"
 
     def __post_init__(self) -> None:
-        if self.kind == "float":
-            _check_float(self)
-        elif self.kind in ("fixed", "integer"):
-            _check_fixed(self)
-        else:
-            raise UsageError(f"A format of kind {self.kind!r} does not exist; the kinds are 'float', 'fixed' and 'integer'.")
+        check(self)
 
     @classmethod
     def float(
@@ -71,11 +78,14 @@ class Format:
         bias: int | None = None,
         subnormals: bool = True,
         specials: Specials = "ieee",
+        signed: bool = True,
+        all_normal: bool = False,
+        zero: bool = True,
     ) -> Self:
-        """Return a binary floating-point format with sign; the bias is ``2**(exponent_bits - 1) - 1`` unless given."""
+        """Return a binary floating-point format; the bias is ``2**(exponent_bits - 1) - 1``, or one more for "fnuz" and "extended"."""
         if bias is None:
-            bias = (1 << max(exponent_bits - 1, 0)) - 1
-        return cls("float", exponent_bits, significand_bits, bias, subnormals, specials)
+            bias = standard_bias(exponent_bits, specials)
+        return cls("float", exponent_bits, significand_bits, bias, subnormals, specials, signed=signed, all_normal=all_normal, zero=zero)
 
     @classmethod
     def fixed(cls, integer_bits: int, fraction_bits: int, signed: bool = True, *, symmetric: bool = False) -> Self:
@@ -87,15 +97,59 @@ class Format:
         """Return the integers of so many bits, two's complement when signed; a scale makes them an affine format."""
         return cls("integer", integer_bits=bits, signed=signed, symmetric=symmetric)
 
+    @classmethod
+    def binary(cls) -> Self:
+        """Return the format of the two values -1 and +1; a scale makes them others."""
+        return cls("binary", symmetric=True)
+
+    @classmethod
+    def block(cls, element: Format, size: int = 32, *, scale: Format | None = None, rule: ScaleRule = "floor") -> Self:
+        """Return the format of ``size`` elements along an axis that share a power of two, by default OCP's 8-bit one."""
+        return cls("block", element=element, block_size=size, scale=scale or SHARED_EXPONENT, rule=rule)
+
     @property
     def bits(self) -> int:
-        """The total width of one stored value in bits."""
+        """The width of one stored value in bits; of a block format that of an element, its share of the scale left out."""
+        if self.element is not None:
+            return self.element.bits
         if self.kind == "float":
-            return 1 + self.exponent_bits + self.significand_bits
-        return self.integer_bits + self.fraction_bits
+            return self.signed + self.exponent_bits + self.significand_bits
+        return 1 if self.kind == "binary" else self.integer_bits + self.fraction_bits
+
+    @property
+    def bits_per_value(self) -> Real:
+        """The mean width of one stored value in bits, in full blocks with the share of the scale."""
+        return self.bits + (self.scale.bits / self.block_size if self.scale is not None else 0.0)
+
+    @property
+    def carrier(self) -> Carrier:
+        """The narrower of float32 and float64 that holds every value of the format."""
+        return "float32" if fits_float32(self) else "float64"
+
+    @property
+    def has_infinity(self) -> bool:
+        """Whether the format has infinities."""
+        return self.specials in ("ieee", "extended")
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether the format has a code for NaN; that of a block format is in its scale."""
+        return self.specials != "finite" or self.kind == "block"
+
+    @property
+    def negative_zero(self) -> bool:
+        """Whether zero has a sign."""
+        if self.element is not None:
+            return self.element.negative_zero
+        return self.kind == "float" and self.signed and self.specials not in ("fnuz", "extended")
 
     def __str__(self) -> str:
         """Return the text that `parse` reads back to an equal format."""
+        if self.kind == "binary":
+            return "binary"
+        if self.element is not None:
+            scale = "" if self.scale == SHARED_EXPONENT else f",{self.scale}"
+            return f"block<{self.element},{self.block_size}{scale}>" + ("" if self.rule == "floor" else f":{self.rule}")
         if self.kind == "float":
             return _float_text(self)
         sign = "" if self.signed else "u"
@@ -106,59 +160,21 @@ class Format:
 
 
 def _float_text(fmt: Format) -> str:
-    text = f"e{fmt.exponent_bits}m{fmt.significand_bits}"
-    if fmt.specials != standard_specials(fmt.exponent_bits, fmt.significand_bits):
+    if fmt == SHARED_EXPONENT:
+        return "e8m0"
+    e, m = fmt.exponent_bits, fmt.significand_bits
+    text = f"{'' if fmt.signed else 'u'}e{e}m{m}"
+    if fmt.specials != standard_specials(e, m) or text == "e8m0":
         text += fmt.specials
-    if fmt.bias != (1 << (fmt.exponent_bits - 1)) - 1:
+    if fmt.bias != standard_bias(e, fmt.specials):
         text += f":bias={fmt.bias}"
+    if fmt.all_normal:
+        return text + (":normal" if fmt.zero else ":nozero")
     return text if fmt.subnormals else text + ":flush"
 
 
-def _check_float(fmt: Format) -> None:
-    e, m = fmt.exponent_bits, fmt.significand_bits
-    name = f"float({e},{m})"
-    if not 1 <= e <= 8:
-        raise UsageError(f"{name}: exponent bits must be 1 to 8, since float32 carries the values; got {e}.")
-    if not 0 <= m <= 23:
-        raise UsageError(f"{name}: significand bits must be 0 to 23, since float32 carries the values; got {m}.")
-    if fmt.specials not in ("ieee", "fn", "finite"):
-        raise UsageError(f"{name}: specials must be 'ieee', 'fn' or 'finite'; got {fmt.specials!r}.")
-    if not fmt.signed or fmt.symmetric or fmt.integer_bits or fmt.fraction_bits:
-        raise UsageError(f"{name}: signed, symmetric, integer_bits and fraction_bits belong to fixed point and integers, not to floats.")
-    if largest_code(fmt) < (1 if fmt.subnormals else 1 << m):
-        raise UsageError(f"{name} with specials {fmt.specials!r} has no finite value but zero; give it more bits or specials='finite'.")
-    if fmt.bias < -MAX_SCALE_BITS + 1:
-        raise UsageError(f"{name}: the bias must be at least {1 - MAX_SCALE_BITS}, since float32 carries the values; got {fmt.bias}.")
-    if 1 - fmt.bias < CARRIER_MIN_EXPONENT or (largest_code(fmt) >> m) - fmt.bias > CARRIER_MAX_EXPONENT:
-        raise UsageError(
-            f"{name} with bias {fmt.bias} and specials {fmt.specials!r} does not fit into float32: its normal numbers span "
-            f"2^{1 - fmt.bias} to 2^{(largest_code(fmt) >> m) - fmt.bias}, float32's 2^{CARRIER_MIN_EXPONENT} to "
-            f"2^{CARRIER_MAX_EXPONENT}. Take fewer exponent bits, another bias, or specials='ieee'."
-        )
+#: Annotations inside `Format` cannot name the type: `Format.float` hides it there.
+Real = float
 
-
-def largest_code(fmt: Format) -> int:
-    """Return the code (sign left out) of a floating-point format's largest finite value."""
-    codes = 1 << (fmt.exponent_bits + fmt.significand_bits)
-    if fmt.specials == "ieee":
-        return codes - (1 << fmt.significand_bits) - 1
-    return codes - (2 if fmt.specials == "fn" else 1)
-
-
-def _check_fixed(fmt: Format) -> None:
-    name = ("" if fmt.signed else "u") + (
-        f"fixed<{fmt.integer_bits},{fmt.fraction_bits}>" if fmt.kind == "fixed" else f"int{fmt.integer_bits}"
-    )
-    if fmt.exponent_bits or fmt.significand_bits or fmt.bias or fmt.specials != "finite" or not fmt.subnormals:
-        raise UsageError(f"{name}: exponent, significand, bias, subnormals and specials belong to floats.")
-    if fmt.symmetric and not fmt.signed:
-        raise UsageError(f"{name}: an unsigned format cannot be symmetric.")
-    low, high = (2, CARRIER_SIGNIFICAND_BITS + 1) if fmt.signed else (1, CARRIER_SIGNIFICAND_BITS)
-    if not low <= fmt.bits <= high:
-        sign = "a signed" if fmt.signed else "an unsigned"
-        raise UsageError(f"{name}: {sign} format must have {low} to {high} bits, since float32 carries the values; got {fmt.bits}.")
-    if not -MAX_SCALE_BITS <= fmt.fraction_bits <= MAX_SCALE_BITS:
-        raise UsageError(
-            f"{name}: fraction bits must be -{MAX_SCALE_BITS} to {MAX_SCALE_BITS}, since float32 carries the values; "
-            f"got {fmt.fraction_bits}."
-        )
+#: OCP MX 1.0, section 5.4.1: E8M0, the powers of two from 2^-127 to 2^127 and NaN, without sign and zero.
+SHARED_EXPONENT: Final = Format.float(8, 0, subnormals=False, specials="fn", signed=False, all_normal=True, zero=False)

@@ -13,8 +13,10 @@ Overflow = Literal["saturate", "infinity", "wrap"]
 ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
 OVERFLOWS: Final[tuple[Overflow, ...]] = get_args(Overflow)
 
-#: The carrier has 24 significand bits, so more random bits could not change a result for normal numbers.
+#: The usual carrier has 24 significand bits, so more random bits could not change a result for its normal numbers.
 MAX_RANDOM_BITS: Final = 24
+#: The same for formats that only float64 carries.
+MAX_WIDE_RANDOM_BITS: Final = 52
 
 
 def check_modes(fmt: Format, rounding: str, overflow: str, random_bits: int) -> None:
@@ -23,11 +25,15 @@ def check_modes(fmt: Format, rounding: str, overflow: str, random_bits: int) -> 
         raise UsageError(f"Unknown rounding {rounding!r}.{near(rounding, ROUNDINGS)} The modes are {', '.join(ROUNDINGS)}.")
     if overflow not in OVERFLOWS:
         raise UsageError(f"Unknown overflow {overflow!r}.{near(overflow, OVERFLOWS)} The rules are {', '.join(OVERFLOWS)}.")
-    if overflow == "wrap" and fmt.kind == "float":
-        raise UsageError(f"overflow='wrap' is for fixed point and integers; {fmt} is a float: take 'saturate' or 'infinity'.")
+    if fmt.kind == "binary" and rounding in ("toward_zero", "to_odd"):
+        raise UsageError(f"rounding={rounding!r} needs a zero or odd codes, and {fmt} has the values -1 and +1 alone: take 'nearest_even'.")
+    if overflow == "wrap" and fmt.kind not in ("fixed", "integer"):
+        kind = "a float" if fmt.kind == "float" else f"of kind {fmt.kind!r}"
+        raise UsageError(f"overflow='wrap' is for fixed point and integers; {fmt} is {kind}: take 'saturate' or 'infinity'.")
     if overflow == "wrap" and fmt.symmetric:
         raise UsageError(f"overflow='wrap' needs all codes of two's complement; {fmt} leaves one out: take 'saturate'.")
     if overflow == "infinity" and fmt.specials == "finite":
         raise UsageError(f"overflow='infinity' needs a format with infinities or NaN; {fmt} has neither: take 'saturate'.")
-    if not 1 <= random_bits <= MAX_RANDOM_BITS:
-        raise UsageError(f"random_bits must be 1 to {MAX_RANDOM_BITS}; got {random_bits}.")
+    most = MAX_RANDOM_BITS if fmt.carrier == "float32" else MAX_WIDE_RANDOM_BITS
+    if not 1 <= random_bits <= most:
+        raise UsageError(f"random_bits must be 1 to {most}; got {random_bits}.")

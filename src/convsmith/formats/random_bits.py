@@ -2,7 +2,8 @@
 
 Element ``i`` of stream ``t`` under seed ``s`` uses Philox4x32 with 7 rounds, key ``s`` and counter ``(16 * (i // 64) + i % 16, t)``, both
 64 bits with the low word first, and takes word ``i % 64 // 16`` of the four. One block of 64 elements so needs 16 counters, which is one
-512-bit vector or two or four shorter ones.
+512-bit vector or two or four shorter ones. A wide word has 32 bits more below: the word of the counter with bit 63 set, which no element
+has itself.
 
 References: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", doi 10.1145/2063384.2063405 (7 rounds pass BigCrush).
 """
@@ -48,9 +49,19 @@ def random_words(start: int, count: int, seed: int = 0, stream: int = 0) -> NDAr
     Stochastic rounding with ``r`` random bits uses the top ``r`` bits of an element's word.
     Raises: UsageError for a seed or stream beyond 64 bits.
     """
+    return _words(start, count, seed, stream, 0)
+
+
+def wide_random_words(start: int, count: int, seed: int = 0, stream: int = 0) -> NDArray[np.uint64]:
+    """Return 64-bit random words, whose upper halves are the words of `random_words`, for more than 32 random bits."""
+    upper = random_words(start, count, seed, stream).astype(np.uint64) << np.uint64(32)
+    return upper | _words(start, count, seed, stream, 1 << 63)
+
+
+def _words(start: int, count: int, seed: int, stream: int, offset: int) -> NDArray[np.uint32]:
     check_key(seed, stream)
     first_block, last_block = start // 64, -(-(start + count) // 64)
-    counters = np.arange(first_block * 16, max(last_block, first_block) * 16, dtype=np.uint64)
+    counters = np.arange(first_block * 16, max(last_block, first_block) * 16, dtype=np.uint64) | np.uint64(offset)
     shape = counters.shape
     words = philox(
         (

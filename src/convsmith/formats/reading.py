@@ -21,7 +21,7 @@ def parse(text: str) -> Format:
     fmt = parse_notation(plain)
     if fmt is None:
         raise UsageError(
-            f"Unknown number format {text!r}.{near(plain, CATALOGUE)} Write a name ({', '.join(CATALOGUE)}) "
-            "or a notation like e5m10, e4m3fn, fixed<8,8>, ufixed<0,8>, int8."
+            f"Unknown number format {text!r}.{near(plain, CATALOGUE)} Write a name that `convsmith precision formats` "
+            "lists, or a notation like e5m10, e4m3fn, fixed<8,8>, ufixed<0,8>, int8, block<e2m1,32>."
         )
     return fmt

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convsmith.errors import UnsupportedError, UsageError, near
-from convsmith.formats.carrier import F32, Scale, as_carrier, as_scale, check_out
+from convsmith.errors import UsageError
+from convsmith.formats.blocks import round_blocks
+from convsmith.formats.carrier import Floats, Scale, as_carrier, as_scale, check_out
 from convsmith.formats.constants import Constants, constants
 from convsmith.formats.format import Format
+from convsmith.formats.limits import max_value, min_value
 from convsmith.formats.modes import MAX_RANDOM_BITS, ROUNDINGS, Overflow, Rounding, check_modes
-from convsmith.formats.random_bits import check_key, random_words
+from convsmith.formats.native import choose, native_module, threads_by_default
+from convsmith.formats.random_bits import check_key, random_words, wide_random_words
 from convsmith.formats.twin import round_values
 
 _CHUNK: Final = 1 << 18
-#: The native kernels hand out parts of so many elements; smaller arrays have work for one thread only.
-_ONE_THREAD: Final = 1 << 16
 _STOCHASTIC: Final = ROUNDINGS.index("stochastic")
+#: The limits less a zero point are then float32 values.
+MAX_AFFINE_BITS: Final = 24
+
+__all__ = ["native_module", "round_array", "round_numpy", "threads_by_default"]
 
 
-def native_module() -> ModuleType | None:
-    """Return ``convsmith._native``, or None where it was not built."""
-    try:
-        return importlib.import_module("convsmith._native")
-    except ImportError:
-        return None
+class _Task(NamedTuple):
+    """A call whose arguments were found right."""
 
+    array: Floats
+    spec: Constants
+    scale: Scale | None
+    seed: int
+    stream: int
+    out: NDArray[Any] | None
 
-def threads_by_default() -> int:
-    """Return how many threads rounding uses: CONVSMITH_THREADS, else OMP_NUM_THREADS, else the processors this process may use."""
-    for name in ("CONVSMITH_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(name, "")
-        if text.isdigit() and int(text) > 0:
-            return int(text)
-    return len(os.sched_getaffinity(0))
+    @property
+    def carrier(self) -> type[np.float32] | type[np.float64]:
+        return np.float64 if self.spec.wide else np.float32
 
 
 def round_array(
@@ -51,35 +52,34 @@ def round_array(
     stream: int = 0,
     scale: ArrayLike | None = None,
     axis: int | None = None,
-    out: F32 | None = None,
+    out: NDArray[Any] | None = None,
     random_bits: int = MAX_RANDOM_BITS,
     threads: int | None = None,
     isa: str | None = None,
-) -> F32:
-    """Round an array to a format and return float32; `round_scalar` says what each mode means.
+    zero_point: ArrayLike | None = None,
+    group: int | None = None,
+) -> NDArray[Any]:
+    """Round an array to a format and return an array of the format's carrier; `round_scalar` says what each mode means.
 
-    With a scale the result is ``round(x / scale) * scale``, quotient and product each rounded to float32 (the quotient of a float64
-    input to float64). ``out=x`` works in place. float16, float64 and integers are rounded from their exact values, float64 and wide
-    integers at the speed of NumPy. The random bits of an element depend on (seed, stream, its C-order index) only: not on ``threads``,
-    ``isa`` or memory layout. Without the native module NumPy does the same, slower.
-    ``isa`` forces "portable", "avx2" or "avx512", as the environment variable CONVSMITH_ISA does; the bits are the same.
+    With a scale the result is ``round(x / scale) * scale``, quotient and product each rounded to float32 (to float64 where the input or
+    the format is). A zero point, for integer formats, shifts the range: the integers are ``q - zero_point`` for the codes ``q``.
+    ``group`` makes groups of so many indices along ``axis`` share a scale. Blocks of a block format lie along ``axis``, else the last.
+    ``out=x`` works in place. float16, float64 and integers are rounded from their exact values. The random bits of an element depend on
+    (seed, stream, its C-order index) only: not on ``threads``, ``isa`` or memory layout. Without the native module NumPy does the same,
+    slower. ``isa`` forces "portable", "avx2" or "avx512", as the environment variable CONVSMITH_ISA does; the bits are the same.
 
-    Shapes: ``x`` any; ``scale`` () or (x.shape[axis],); the result like ``x``.
+    Shapes: ``x`` any; ``scale`` () or (x.shape[axis],), or with groups that of ``x`` with ``ceil(x.shape[axis] / group)`` at ``axis``;
+    ``zero_point`` () or like ``scale``; the result like ``x``.
     Raises: UsageError for modes, scales, seeds and arrays that cannot be; UnsupportedError for an ``isa`` that is not there.
     """
-    native = native_module()
-    if native is None and isa is not None:
-        raise UnsupportedError(
-            f"isa={isa!r} asks for the native module convsmith._native, which is not built here; install with a C++ compiler."
-        )
-    array, spec, factors = _prepare(x, fmt, rounding, overflow, seed, stream, scale, axis, out, random_bits)
-    if native is None or array.dtype != np.float32:
-        return _by_numpy(array, spec, factors, seed, stream, out)
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1; got {threads}.")
-    if threads is None:
-        threads = threads_by_default() if array.size > _ONE_THREAD else 1
-    return _by_native(native, array, spec, factors, seed, stream, out, threads, choose_level(native, isa))
+    native = choose(isa)
+    if fmt.element is not None:
+        _refuse_scale(fmt, scale, zero_point, group)
+        return round_blocks(x, fmt, rounding, overflow, seed, stream, axis, out, random_bits, native, threads)
+    task = _prepare(x, fmt, rounding, overflow, seed, stream, scale, axis, out, random_bits, zero_point, group)
+    if native is None:
+        return _by_numpy(task)
+    return _by_native(task, native.module, native.threads(threads, task.array.size), native.level)
 
 
 def round_numpy(
@@ -92,12 +92,21 @@ def round_numpy(
     stream: int = 0,
     scale: ArrayLike | None = None,
     axis: int | None = None,
-    out: F32 | None = None,
+    out: NDArray[Any] | None = None,
     random_bits: int = MAX_RANDOM_BITS,
-) -> F32:
+    zero_point: ArrayLike | None = None,
+    group: int | None = None,
+) -> NDArray[Any]:
     """Do in NumPy what `round_array` does: same arguments, same bits."""
-    array, spec, factors = _prepare(x, fmt, rounding, overflow, seed, stream, scale, axis, out, random_bits)
-    return _by_numpy(array, spec, factors, seed, stream, out)
+    if fmt.element is not None:
+        _refuse_scale(fmt, scale, zero_point, group)
+        return round_blocks(x, fmt, rounding, overflow, seed, stream, axis, out, random_bits)
+    return _by_numpy(_prepare(x, fmt, rounding, overflow, seed, stream, scale, axis, out, random_bits, zero_point, group))
+
+
+def _refuse_scale(fmt: Format, *given: object) -> None:
+    if any(value is not None for value in given):
+        raise UsageError(f"{fmt} finds its own scales; leave out scale, zero_point and group.")
 
 
 def _prepare(
@@ -109,66 +118,83 @@ def _prepare(
     stream: int,
     scale: ArrayLike | None,
     axis: int | None,
-    out: F32 | None,
+    out: NDArray[Any] | None,
     random_bits: int,
-) -> tuple[NDArray[np.float32] | NDArray[np.float64], Constants, Scale | None]:
+    zero_point: ArrayLike | None,
+    group: int | None,
+) -> _Task:
     check_modes(fmt, rounding, overflow, random_bits)
     check_key(seed, stream)
+    if zero_point is not None:
+        _check_zero_point(fmt, overflow, np.asarray(zero_point))
     array = as_carrier(x)
-    check_out(out, array.shape)
-    return array, constants(fmt, rounding, overflow, random_bits), as_scale(scale, axis, array.shape)
+    check_out(out, array.shape, fmt)
+    factors = as_scale(scale, axis, array.shape, zero_point, group)
+    return _Task(array, constants(fmt, rounding, overflow, random_bits), factors, seed, stream, out)
 
 
-def _by_numpy(
-    array: NDArray[np.float32] | NDArray[np.float64], spec: Constants, scale: Scale | None, seed: int, stream: int, out: F32 | None
-) -> F32:
+def _check_zero_point(fmt: Format, overflow: str, zeros: NDArray[Any]) -> None:
+    if fmt.kind != "integer" or overflow == "wrap" or fmt.bits > MAX_AFFINE_BITS:
+        raise UsageError(
+            f"A zero point is for integer formats of at most {MAX_AFFINE_BITS} bits that saturate; got {fmt} with overflow={overflow!r}."
+        )
+    low, high = min_value(fmt), max_value(fmt)
+    if not ((zeros >= low) & (zeros <= high) & (np.rint(zeros) == zeros)).all():
+        raise UsageError(f"Zero points must be codes of {fmt}, integers from {low:.0f} to {high:.0f}.")
+
+
+def _by_numpy(task: _Task) -> NDArray[Any]:
+    array, spec, scale = task.array, task.spec, task.scale
     flat = array.reshape(-1)
-    result = np.empty(flat.shape, np.float32)
+    result: NDArray[Any] = np.empty(flat.shape, task.carrier)
+    quotient_type = np.float64 if spec.wide else array.dtype
     with np.errstate(all="ignore"):
         for start in range(0, flat.size, _CHUNK):
             part = flat[start : start + _CHUNK]
-            words = random_words(start, part.size, seed, stream) if spec.mode == _STOCHASTIC else None
+            words = _words(task, start, part.size)
             if scale is None:
                 result[start : start + _CHUNK] = round_values(part.astype(np.float64), spec, words)
                 continue
-            divisor = scale.factors[np.arange(start, start + part.size) // scale.inner % scale.factors.size]
-            quotient = (part / divisor).astype(np.float64)
-            result[start : start + _CHUNK] = round_values(quotient, spec, words) * divisor
-    if out is None:
+            index = np.arange(start, start + part.size) // scale.inner % scale.factors.size
+            divisor = scale.factors[index]
+            quotient = np.divide(part, divisor, dtype=quotient_type).astype(np.float64)
+            zeros = None if scale.zeros is None else scale.zeros[index].astype(np.float64)
+            rounded = round_values(quotient, spec, words) if zeros is None else _shifted(quotient, spec, words, zeros)
+            result[start : start + _CHUNK] = rounded * divisor
+    if task.out is None:
         return result.reshape(array.shape)
-    out[...] = result.reshape(array.shape)
-    return out
+    task.out[...] = result.reshape(array.shape)
+    return task.out
 
 
-def _by_native(
-    native: ModuleType,
-    array: NDArray[np.float32] | NDArray[np.float64],
-    spec: Constants,
-    scale: Scale | None,
-    seed: int,
-    stream: int,
-    out: F32 | None,
-    threads: int,
-    level: str,
-) -> F32:
+def _shifted(x: NDArray[np.float64], spec: Constants, words: Any, zeros: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to integers whose range is lower by a zero point each."""
+    wide = 2.0**60  # beyond the range of every code less every zero point
+    whole = round_values(np.clip(x, -wide, wide), spec._replace(lowest=-2 * wide, highest=2 * wide), words)
+    shifted: NDArray[np.float64] = np.clip(whole, spec.lowest - zeros, spec.highest - zeros) + 0.0
+    return shifted
+
+
+def _words(task: _Task, start: int, count: int) -> Any:
+    if task.spec.mode != _STOCHASTIC:
+        return None
+    draw = random_words if task.spec.random_bits <= 32 else wide_random_words
+    return draw(start, count, task.seed, task.stream)
+
+
+def _by_native(task: _Task, module: ModuleType, threads: int, level: str) -> NDArray[Any]:
+    array, spec, out = task.array, task.spec, task.out
     direct = out is not None and out.flags.c_contiguous and (_same_memory(array, out) or not np.may_share_memory(array, out))
-    result: F32 = out if direct and out is not None else np.empty(array.shape, np.float32)
-    factors, inner = (None, 1) if scale is None else scale
-    native.round_f32(array.reshape(-1), result.reshape(-1), tuple(spec), factors, inner, seed, stream, threads, level)
+    result: NDArray[Any] = out if direct and out is not None else np.empty(array.shape, task.carrier)
+    factors, inner, zeros = (None, 1, None) if task.scale is None else task.scale
+    double = spec.double or array.dtype == np.float64
+    round_flat = module.round_wide if double else module.round_f32
+    round_flat(array.reshape(-1), result.reshape(-1), tuple(spec), factors, inner, task.seed, task.stream, threads, level, zeros)
     if out is None or direct:
         return result
     out[...] = result
     return out
 
 
-def _same_memory(array: NDArray[np.float32] | NDArray[np.float64], out: F32) -> bool:
-    return array.ctypes.data == out.ctypes.data and array.strides == out.strides
-
-
-def choose_level(native: ModuleType, isa: str | None) -> str:
-    """Return the instruction set to use: the argument, else CONVSMITH_ISA, else the best that this processor has."""
-    levels: list[str] = native.levels()
-    name = isa if isa is not None else os.environ.get("CONVSMITH_ISA") or levels[-1]
-    if name not in levels:
-        raise UnsupportedError(f"No instruction set {name!r} here.{near(name, levels)} This processor and build have: {', '.join(levels)}.")
-    return name
+def _same_memory(array: Floats, out: NDArray[Any]) -> bool:
+    return array.ctypes.data == out.ctypes.data and array.strides == out.strides and array.dtype == out.dtype

@@ -14,8 +14,8 @@ from convsmith.errors import UnsupportedError, UsageError
 from convsmith.formats.constants import constants
 from convsmith.formats.format import Format
 from convsmith.formats.modes import MAX_RANDOM_BITS, Overflow, Rounding, check_modes
+from convsmith.formats.native import choose, native_module
 from convsmith.formats.random_bits import check_key
-from convsmith.formats.rounding import choose_level, native_module
 from convsmith.precision.memory import TensorScale, are_apart, as_float32, as_tensor_scale, check_out, check_tensor, is_dense, is_plain
 
 _count_write: Final = torch.autograd.graph.increment_version
@@ -114,10 +114,10 @@ def round_counted(
 
 @functools.lru_cache(maxsize=256)
 def _rounder(fmt: Format, rounding: Rounding, overflow: Overflow, random_bits: int) -> Any:
-    """Return the native rounder, None where the native module is not built."""
+    """Return the native rounder, None where the native module is not built or has none for such formats."""
     check_modes(fmt, rounding, overflow, random_bits)
-    native = native_module()
-    return None if native is None else native.Rounder(tuple(constants(fmt, rounding, overflow, random_bits)))
+    native, spec = native_module(), constants(fmt, rounding, overflow, random_bits)
+    return native.Rounder(tuple(spec)) if native is not None and spec.ordinary else None
 
 
 def _check_call(seed: int, stream: int, threads: int | None, isa: str | None) -> None:
@@ -125,9 +125,7 @@ def _check_call(seed: int, stream: int, threads: int | None, isa: str | None) ->
     check_key(seed, stream)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1; got {threads}.")
-    native = native_module()
-    if native is not None:
-        choose_level(native, isa)
+    choose(isa)
 
 
 def _written(out: Tensor) -> Tensor:
