@@ -77,12 +77,12 @@ def epochs(count: int = 24) -> list[dict[str, Any]]:
 
 def analysis() -> dict[str, Any]:
     layers = [
-        ("features.0", "Conv", [16, 24, 24], 160, 82_944, 36_864, 3),
-        ("features.1", "Relu", [16, 24, 24], 0, 0, 36_864, 3),
-        ("features.3", "Conv", [32, 12, 12], 4_640, 663_552, 18_432, 8),
-        ("features.6", "Conv", [64, 6, 6], 18_496, 663_552, 9_216, 18),
-        ("pool", "GlobalAveragePool", [64, 1, 1], 0, 0, 256, 24),
-        ("classifier", "Gemm", [10], 650, 640, 40, 24),
+        ("features.0", "Conv", [1, 16, 24, 24], 160, 82_944, 36_864, 3),
+        ("features.1", "Relu", [1, 16, 24, 24], 0, 0, 36_864, 3),
+        ("features.3", "Conv", [1, 32, 12, 12], 4_640, 663_552, 18_432, 8),
+        ("features.6", "Conv", [1, 64, 6, 6], 18_496, 663_552, 9_216, 18),
+        ("pool", "GlobalAveragePool", [1, 64, 1, 1], 0, 0, 256, 24),
+        ("classifier", "Gemm", [1, 10], 650, 640, 40, 24),
     ]
     keys = ("name", "op", "output_shape", "parameters", "macs", "activation_bytes")
     nodes = [

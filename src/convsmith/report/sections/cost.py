@@ -28,7 +28,7 @@ def build(source: Source) -> dict[str, Any] | None:
             {
                 "name": node["name"],
                 "op": node["op"],
-                "shape": units.shape(node["output_shape"]),
+                "shape": units.shape(node["output_shape"][1:]),  # the first axis is the batch
                 "parameters": units.amount(node["parameters"]),
                 "macs": units.amount(node["macs"]),
                 "bar": share_bar([node["macs"] / macs if macs else 0], 80),
