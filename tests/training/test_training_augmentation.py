@@ -58,6 +58,11 @@ def test_shift_moves_whole_pixels_and_repeats_the_edge() -> None:
         {"rotate": 20.0, "scale": 0.2, "shear": 0.2, "flip": True, "shift": 0.1},
         {"light": 0.3},
         {"erase": 0.5},
+        {"flip": "alternate", "flip_vertical": True},
+        {"crop": "inception", "stretch": 0.2, "perspective": 0.1, "lens": 0.2, "elastic": 0.02},
+        {"saturation": 0.5, "hue": 30.0, "blur": 1.5, "noise": 0.1, "jpeg": 30},
+        {"policy": "trivial"},
+        {"policy": "rand", "policy_operations": 3},
     ],
 )
 def test_an_image_depends_on_seed_epoch_and_index_alone(fields: dict) -> None:
@@ -73,12 +78,12 @@ def test_warp_of_nothing_but_a_hair_keeps_the_image() -> None:
 
 
 def test_rotation_by_a_right_angle_turns_a_square_image() -> None:
-    from convsmith.training.augmentation import _warped
+    from convsmith.training.augmentation.geometry import warped
 
     x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     u = torch.full((1, 10), 0.5)
     u[:, 3] = 1.0
-    turned = _warped(x, Augment(rotate=90), u)
+    turned = warped(x, Augment(rotate=90), u, torch.zeros(1, dtype=torch.bool), (8, 8))
     torch.testing.assert_close(turned, torch.rot90(x, 1, (2, 3)), rtol=0, atol=1e-5)
 
 

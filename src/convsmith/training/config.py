@@ -44,17 +44,55 @@ class Augment(BaseModel):
 
     model_config = _FROZEN
 
-    flip: bool = Field(default=False, description="Mirror left and right with probability one half; wrong for digits and characters")
+    flip: bool | Literal["alternate"] = Field(
+        default=False,
+        description="Mirror left and right with probability one half, or 'alternate': every image in every second epoch; wrong for "
+        "digits and characters",
+    )
+    flip_vertical: bool = Field(default=False, description="Mirror top and bottom with probability one half")
+    crop: Literal["none", "resnet", "inception"] = Field(
+        default="none",
+        description="Read a random part: 'resnet' a square whose side is 224/480 to 224/256 of the image's, 'inception' one of random area "
+        "and aspect",
+    )
+    crop_area: float = Field(default=0.08, gt=0, le=1, description="Least part of the area that crop 'inception' reads")
     shift: float = Field(
         default=0.0, ge=0, le=0.5, description="Largest move along each axis, as a part of the side; edge pixels are repeated"
     )
     rotate: float = Field(default=0.0, ge=0, le=180, description="Largest rotation in degrees, either way")
     scale: float = Field(default=0.0, ge=0, lt=1, description="Largest enlargement or reduction, as a part: 0.1 is 0.9 to 1.1 times")
+    stretch: float = Field(default=0.0, ge=0, lt=1, description="Largest change of the aspect, as a part: 0.1 is 0.9 to 1.1 times as wide")
     shear: float = Field(default=0.0, ge=0, lt=1, description="Largest horizontal shear: pixels of slant per pixel of height")
+    perspective: float = Field(default=0.0, ge=0, lt=0.5, description="Largest move of each corner inwards, as a part of the side")
+    lens: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Largest lens distortion, barrel or pincushion: move of a corner, as a part of its radius",
+    )
+    elastic: float = Field(default=0.0, ge=0, le=0.25, description="Standard deviation of a smooth displacement, as a part of the side")
     light: float = Field(default=0.0, ge=0, lt=1, description="Largest change of brightness and of contrast, as a part")
+    saturation: float = Field(default=0.0, ge=0, le=1, description="Largest change of saturation, as a part; 1 reaches grey")
+    hue: float = Field(default=0.0, ge=0, le=180, description="Largest turn of the hue in degrees, either way")
+    lighting: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Standard deviation of PCA lighting along the training images' colour axes; AlexNet has 0.1",
+    )
+    blur: float = Field(default=0.0, ge=0, le=10, description="Largest standard deviation of a Gaussian blur, in pixels")
+    noise: float = Field(default=0.0, ge=0, le=1, description="Largest standard deviation of added noise, as a part of full scale")
+    jpeg: int = Field(default=0, ge=0, le=100, description="Lowest quality of a JPEG compression, drawn up to 100; 0 is off")
     erase: float = Field(
         default=0.0, ge=0, le=0.75, description="Side of a square that is replaced by the mean colour, as a part of the image's side"
     )
+    policy: Literal["none", "rand", "trivial"] = Field(
+        default="none", description="RandAugment (policy_operations at policy_strength) or TrivialAugment (one, at a random strength)"
+    )
+    policy_operations: int = Field(default=2, ge=1, le=4, description="Operations in a row of RandAugment")
+    policy_strength: int = Field(default=9, ge=0, le=30, description="Strength of RandAugment, 0 to 30")
+    mixup: float = Field(default=0.0, ge=0, le=2, description="Alpha of mixup: pairs of images and labels are blended; 0 is off")
+    cutmix: float = Field(default=0.0, ge=0, le=2, description="Alpha of cutmix: a box is pasted from another image; 0 is off")
 
 
 class Training(BaseModel):

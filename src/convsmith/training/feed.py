@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from convsmith.data import batches, pixels
 from convsmith.data.dataset import Split
 from convsmith.data.preprocess import Preprocess
+from convsmith.training.augmentation import colour_axes, stored_preprocess
 from convsmith.training.chance import order
 from convsmith.training.config import Training
 from convsmith.training.processes import Team
 
 FULL_BATCH_PART = 512
 RESIDENT_PART = 0.25
+AXES_IMAGES = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -57,17 +59,27 @@ class Feed:
 
     def __init__(self, split: Split, preprocess: Preprocess, config: Training, team: Team, progress: Progress | None = None) -> None:
         self.split, self.preprocess, self.config, self.team = split, preprocess, config, team
+        self.stored = stored_preprocess(preprocess, config.augment)
         n = len(split)
         batch = n if config.batch == "full" else min(config.batch, n)
         self.steps_per_epoch = math.ceil(n / batch)
         self.edges = [n * i // self.steps_per_epoch for i in range(self.steps_per_epoch + 1)]
-        bytes_ = pixel_bytes(split, preprocess)
+        bytes_ = pixel_bytes(split, self.stored)
         self.resident = fits(bytes_) if config.resident == "auto" else config.resident
         self.bytes = bytes_ if self.resident else 0
         self.labels = torch.from_numpy(np.ascontiguousarray(split.labels))
-        self.x_nhwc = torch.from_numpy(pixels(split, preprocess, workers=config.workers, progress=progress)) if self.resident else None
+        self.x_nhwc = torch.from_numpy(pixels(split, self.stored, workers=config.workers, progress=progress)) if self.resident else None
         self._reader: tuple[int, Iterator[Part]] | None = None
         self._ordered: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def colour_axes(self) -> torch.Tensor | None:
+        """Return the colour axes of the training images for PCA lighting, from at most 1,000 of them evenly spread; None without it."""
+        if not self.config.augment.lighting or self.stored.channels != 3:
+            return None
+        rows = np.unique(np.linspace(0, len(self.split) - 1, min(AXES_IMAGES, len(self.split))).astype(np.int64))
+        if self.x_nhwc is not None:
+            return colour_axes(self.x_nhwc[torch.from_numpy(rows)].numpy())
+        return colour_axes(np.concatenate([x for x, _, _ in batches(self.split, self.stored, 64, order=rows, workers=self.config.workers)]))
 
     def size(self, step: int) -> int:
         """Return how many images update ``step`` reads in all processes together."""
@@ -119,7 +131,7 @@ class Feed:
             places = order(len(self.split), self.config.seed, epoch)
             wanted = np.concatenate([places[start:stop] for start, stop in cuts])
             largest = max(stop - start for start, stop in cuts)
-            stream = batches(self.split, self.preprocess, largest, order=wanted, workers=self.config.workers)
+            stream = batches(self.split, self.stored, largest, order=wanted, workers=self.config.workers)
             sizes = [stop - start for start, stop in cuts]
             for x, labels, indices in recut(stream, sizes):
                 yield Part(torch.from_numpy(x), torch.from_numpy(labels), indices, epoch)

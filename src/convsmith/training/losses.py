@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from convsmith.errors import UsageError
+from convsmith.training.augmentation import Mixture
 from convsmith.training.config import Training
 
 
@@ -45,3 +46,13 @@ def per_image(logits: torch.Tensor, labels: torch.Tensor, config: Training, weig
     else:
         losses = torch.clamp(1 - (2 * truth - 1) * logits, min=0).square().mean(1)
     return losses if weights is None else losses * weights[labels]
+
+
+def mixed_per_image(
+    logits: torch.Tensor, labels: torch.Tensor, mixture: Mixture | None, config: Training, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the loss of every image, that of a mixed one against both labels by their shares (Zhang et al. 2017, arXiv:1710.09412)."""
+    losses = per_image(logits, labels, config, weights)
+    if mixture is None:
+        return losses
+    return mixture.share * losses + (1 - mixture.share) * per_image(logits, labels[mixture.partner], config, weights)

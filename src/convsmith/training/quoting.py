@@ -50,7 +50,7 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
         saved_bytes = _saved_bytes(module, config, feed, weights)
     val = dataset.splits.get("val")
     val_images = len(val) if val else 0
-    held_bytes = pixel_bytes(dataset.train, preprocess)
+    held_bytes = pixel_bytes(dataset.train, feed.stored)
     resident = fits(held_bytes) if config.resident == "auto" else config.resident
     once_s = image_s * (val_images + (len(dataset.train) if resident else 0))
     plan = planning.make_plan(config, feed, seconds, val_images, None if config.time_s is None else max(0.0, config.time_s - once_s))
@@ -88,7 +88,7 @@ def _saved_bytes(module: nn.Module, config: Training, feed: Feed, weights: torch
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    updater = Updater(module, config, feed.preprocess, weights)
+    updater = Updater(module, config, feed.preprocess, weights, axes=feed.colour_axes())
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        logits, _ = updater.forward(next(feed.read(0)))
+        logits, _, _ = updater.forward(next(feed.read(0)))
     return sum(held.values()) + logits.numel() * 4

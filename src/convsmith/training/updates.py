@@ -12,11 +12,11 @@ from torch import nn
 
 from convsmith.data.preprocess import Preprocess
 from convsmith.training import optimizers
-from convsmith.training.augmentation import augmented
+from convsmith.training.augmentation import Mixture, augmented, mixed
 from convsmith.training.chance import key
 from convsmith.training.config import Training
 from convsmith.training.feed import Part
-from convsmith.training.losses import per_image
+from convsmith.training.losses import mixed_per_image
 from convsmith.training.processes import Team
 
 
@@ -37,9 +37,15 @@ class Updater:
     """A network with its optimizer and running mean."""
 
     def __init__(
-        self, module: nn.Module, config: Training, preprocess: Preprocess, weights: torch.Tensor | None, team: Team | None = None
+        self,
+        module: nn.Module,
+        config: Training,
+        preprocess: Preprocess,
+        weights: torch.Tensor | None,
+        team: Team | None = None,
+        axes: torch.Tensor | None = None,
     ) -> None:
-        self.module, self.config, self.preprocess = module, config, preprocess
+        self.module, self.config, self.preprocess, self.axes = module, config, preprocess, axes
         self.team = team or Team()
         self.device = next(module.parameters()).device
         self.weights = None if weights is None else weights.to(self.device)
@@ -69,8 +75,8 @@ class Updater:
         for number, part in enumerate(parts, 1):
             alone = self.team.size > 1 and number < count
             with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator]
-                logits, labels = self.forward(part)
-                losses = per_image(logits, labels, self.config, self.weights).sum()
+                logits, labels, mixture = self.forward(part)
+                losses = mixed_per_image(logits, labels, mixture, self.config, self.weights).sum()
                 torch.autograd.backward(losses * (self.team.size / size))
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
@@ -81,8 +87,8 @@ class Updater:
             self.ema.update(self.module, step + 1)
         return float(loss_sum), int(correct)
 
-    def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits and labels of one part as the network sees it in training."""
+    def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, Mixture | None]:
+        """Return logits and labels of one part as the network sees it in training, and what was mixed into its images."""
         x_nchw = augmented(
             part.x_nhwc.to(self.device),
             part.indices,
@@ -91,7 +97,9 @@ class Updater:
             seed=self.config.seed,
             epoch=part.epoch,
             channels_last=self.arithmetic.channels_last,
+            axes=self.axes,
         )
+        x_nchw, mixture = mixed(x_nchw, part.indices, self.config.augment, seed=self.config.seed, epoch=part.epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             logits = self._network(x_nchw)
-        return logits, part.labels.to(self.device)
+        return logits, part.labels.to(self.device), mixture

@@ -1,0 +1,38 @@
+"""The contact sheet: what is on it, and that nothing is overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convsmith import data, jobs
+from convsmith.errors import UsageError
+from convsmith.jobs.preview import Config, draw
+from convsmith.training import Augment
+
+
+def test_sheet_of_digits_has_the_plain_images_first(tmp_path: Path) -> None:
+    config = Config(data="digits", rows=3, epochs=2, sheet=tmp_path / "sheet.png")
+    outcome = jobs.perform("preview", config)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (3 * 100 + 4, 3 * 100 + 16, 3)
+    dataset = data.open("digits")
+    preprocess, _ = data.choose_preprocess(dataset)
+    first = data.pixels(dataset.train, preprocess)[0, :, :, 0]
+    # normalised and back: within a rounding of one level
+    assert np.abs(sheet[4:100:12, 4:100:12, 0].astype(int) - first).max() <= 1
+    assert outcome.result["augment"]["rotate"] == 10 and "flip" not in outcome.result["augment"]
+    with pytest.raises(UsageError, match=r"exists already; name another file with --sheet"):
+        jobs.perform("preview", config)
+
+
+def test_what_is_set_is_shown() -> None:
+    dataset = data.open("digits")
+    preprocess, _ = data.choose_preprocess(dataset)
+    still = draw(dataset.train, preprocess, Augment(), rows=2, epochs=1, seed=0)
+    np.testing.assert_array_equal(still[:, 4:100], still[:, 116:212])
+    erased = draw(dataset.train, preprocess, Augment(erase=0.5, mixup=0.5, crop="resnet"), rows=2, epochs=1, seed=0)
+    assert erased.shape == still.shape and not np.array_equal(erased[:, 116:212], still[:, 116:212])
