@@ -88,7 +88,7 @@ def _visible(x_nchw: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.
     """Return uint8 RGB of normalised images, enlarged by whole factors to at least 96 pixels a side."""
     import numpy as np
 
-    x_nhwc = x_nchw.transpose(0, 2, 3, 1) * np.float32(preprocess.std) + np.float32(preprocess.mean)
+    x_nhwc = x_nchw.transpose(0, 2, 3, 1) * np.array(preprocess.std, np.float32) + np.array(preprocess.mean, np.float32)
     pixels = np.repeat(np.rint(x_nhwc * 255).clip(0, 255).astype(np.uint8), 3 // preprocess.channels, axis=3)
     factor = max(1, -(-LEAST_SIDE_PX // min(preprocess.height, preprocess.width)))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
