@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/* native/*/*)
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test sanitize check format bench clean
 
 demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
 	$(BIN)/convsmith forge digits --time 2m
 
 test: $(VENV)/dev.stamp  ## the test suite; real data too when CONVSMITH_DATA names it
 	$(BIN)/python -m pytest -q
+
+sanitize: $(VENV)/dev.stamp  ## the convolution contract under the address and undefined-behaviour sanitizers
+	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DCONVSMITH_SANITIZE=ON -DPython_EXECUTABLE=$$(realpath -s $(BIN)/python) \
+	  -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir) > build/sanitize.log
+	cmake --build build/sanitize --parallel 2 >> build/sanitize.log
+	LD_PRELOAD=$$($${CXX:-g++} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python tests/sanitized.py build/sanitize/_native.abi3.so
 
 check: $(VENV)/dev.stamp  ## lint, types, layers, C++ format
 	$(BIN)/ruff check .

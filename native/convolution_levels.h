@@ -7,6 +7,8 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 
 extern const ConvolutionAlgorithm kGemm, kDepthwise;
+constexpr int kWinogradForms = 9;
+extern const ConvolutionAlgorithm kWinograd[kWinogradForms];
 extern const ConvolutionTable kConvolutions;
 
 }  // namespace CONVSMITH_LEVEL

@@ -24,6 +24,8 @@ using Multiply = void (*)(const float* a, const float* b, long depth, float* c, 
 
 // The kernel for 1 to kRows rows and 1 to kVectors vectors of columns.
 Multiply multiply_tile(int rows, int vectors);
+// The same, added to what c holds: a sum may come in chunks of its depth, with the same result.
+Multiply add_tile(int rows, int vectors);
 
 namespace {
 

@@ -1,0 +1,25 @@
+"""Run the convolution contract on a native module built with sanitizers: ``make sanitize``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+CONTRACT = Path(__file__).parent / "kernels" / "test_algorithms_contract.py"
+
+
+def main(module: str) -> int:
+    """Put the module in the place of the installed one, then run the contract."""
+    spec = importlib.util.spec_from_file_location("convsmith._native", Path(module).resolve())
+    assert spec and spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules["convsmith._native"] = loaded
+    spec.loader.exec_module(loaded)
+    return int(pytest.main(["-q", "-p", "no:cacheprovider", str(CONTRACT)]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
