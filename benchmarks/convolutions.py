@@ -32,7 +32,7 @@ from torch.utils import mkldnn
 from convsmith.kernels import ALGORITHMS, ConvolutionShape, Epilogue, convolution_shape, native
 
 Contestants = dict[str, Callable[[], object]]
-ROUNDS, THREADS, BLOCK_S = 9, 2, 0.004
+ROUNDS, THREADS, BLOCK_S, PAUSE_S = 9, 2, 0.004, 0.02
 
 #: name, in channels, out channels, side, kernel, stride, padding
 Layer = tuple[str, int, int, int, int, int, int]
@@ -67,7 +67,8 @@ def torch_peers(x: torch.Tensor, conv: torch.nn.Conv2d) -> Contestants:
         "torch mkldnn": lambda: conv_blocked(blocked),
         "torch compile": lambda: compiled(x),
     }
-    if conv.stride == (1, 1) and conv.kernel_size[0] > 1:
+    # asking whether it is there starts NNPACK, which else refuses every layer
+    if torch._nnpack_available() and conv.stride == (1, 1) and conv.kernel_size[0] > 1:
         found["NNPACK"] = lambda: torch._nnpack_spatial_convolution(x, conv.weight, conv.bias, conv.padding, conv.stride)
     return found
 
@@ -77,7 +78,9 @@ def onnx_layer(x: np.ndarray, conv: torch.nn.Conv2d) -> bytes:
     pads = [int(p) for p in conv.padding] * 2
     node = helper.make_node("Conv", ["x", "weight", "bias"], ["y"], strides=list(conv.stride), pads=pads)
     value = helper.make_tensor_value_info
-    graph = helper.make_graph([node], "layer", [value("x", TensorProto.FLOAT, x.shape)], [value("y", TensorProto.FLOAT, None)], weights)
+    graph = helper.make_graph(
+        [node], "layer", [value("x", TensorProto.FLOAT, x.shape)], [value("y", TensorProto.FLOAT, ["n", "k", "i", "j"])], weights
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
     onnx.checker.check_model(model)
@@ -122,7 +125,10 @@ def ours(x: np.ndarray, conv: torch.nn.Conv2d, shape: ConvolutionShape) -> Conte
 
 
 def race(contestants: Contestants) -> dict[str, list[float]]:
-    """Return the milliseconds of each contestant in each round: the mean of as many calls as fill a block, after an untimed one."""
+    """Return the milliseconds of each contestant in each round: the mean of as many calls as fill a block, after an untimed one.
+
+    The pause before lets the waiting threads of the last contestant go to sleep: they would keep a processor busy for milliseconds.
+    """
     calls: dict[str, int] = {}
     for name, call in contestants.items():
         call()
@@ -133,6 +139,7 @@ def race(contestants: Contestants) -> dict[str, list[float]]:
     names = list(contestants)
     for turn in range(ROUNDS):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(PAUSE_S)
             contestants[name]()
             start = time.perf_counter()
             for _ in range(calls[name]):
