@@ -61,9 +61,9 @@ def check_tensor(x: Tensor) -> None:
     if x.is_complex() or x.is_quantized or not (x.is_floating_point() or x.dtype in (*_SHORT, torch.int32, torch.int64)):
         raise UsageError(f"Only tensors of real numbers can be rounded (floating point, integers, bool); got {x.dtype}.")
     if x.device.type == "meta":
-        raise UsageError("A tensor on the meta device has a shape and no numbers; make one on cpu with to_empty and fill it first.")
-    if x.device.type != "cpu":
-        raise UnsupportedError(f"Tensors can be rounded on cpu; this one is on {x.device}: move it with x.cpu().")
+        raise UsageError("A tensor on the meta device has a shape and no numbers; make one on cpu or cuda with to_empty and fill it first.")
+    if x.device.type not in ("cpu", "cuda"):
+        raise UnsupportedError(f"Tensors can be rounded on cpu and cuda; this one is on {x.device}: move it with x.cpu().")
 
 
 def check_out(out: Tensor, x: Tensor) -> None:

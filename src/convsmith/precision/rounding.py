@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from convsmith.formats.modes import MAX_RANDOM_BITS, Overflow, Rounding, check_m
 from convsmith.formats.native import choose, native_module
 from convsmith.formats.random_bits import check_key
 from convsmith.precision.memory import TensorScale, are_apart, as_float32, as_tensor_scale, check_out, check_tensor, is_dense, is_plain
+from convsmith.precision.triton_launch import MAX_RANDOM_BITS as MAX_TRITON_BITS
+from convsmith.precision.triton_launch import round_flat
 
 _count_write: Final = torch.autograd.graph.increment_version
 
@@ -146,16 +149,23 @@ def _round_any(
     factors = as_tensor_scale(scale, axis, x)
     values = x.detach().resolve_neg()
     source = as_float32(values)
-    if x.device.type == "cpu" and rounder is not None and source is not None:
-        return _round_native(rounder, values, source, call, factors, out)
+    if source is not None and x.is_cpu and rounder is not None:
+        return _round_in_memory(functools.partial(_run_native, rounder), values, source, call, factors, out)
     if call.counted:
         raise UnsupportedError(f"Only the native core counts, for tensors of float32 or narrower on cpu; got {x.dtype} on {x.device}.")
-    result = _round_by_numpy(values if source is None else source, call, factors)
+    if source is not None and x.is_cuda and call.random_bits <= MAX_TRITON_BITS:
+        return _round_in_memory(_run_triton, values, source, call, factors, out)
+    result = _round_by_numpy(values if source is None else source, call, factors).to(x.device)
     return (result if out is None else out.copy_(result)), None
 
 
-def _round_native(
-    rounder: Any, values: Tensor, source: Tensor, call: _Call, scale: TensorScale | None, out: Tensor | None
+def _round_in_memory(
+    run: Callable[[Tensor, Tensor, _Call, TensorScale | None], Counts | None],
+    values: Tensor,
+    source: Tensor,
+    call: _Call,
+    scale: TensorScale | None,
+    out: Tensor | None,
 ) -> tuple[Tensor, Counts | None]:
     """Round in the order of memory where that order changes no bit, else in C order by way of a contiguous copy."""
     by_index = call.rounding == "stochastic"
@@ -166,14 +176,14 @@ def _round_native(
     if out is not None and out.stride() == source.stride() and is_dense(out):
         if out.data_ptr() == source.data_ptr() or are_apart(out, source):
             target = _written(out)
-    counts = _run(rounder, source, target, call, scale)
+    counts = run(source, target, call, scale)
     if out is not None:
         return (out if target is out else out.copy_(target)), counts
     like = values if is_dense(values) else torch.empty_like(values)
     return (target if target.stride() == like.stride() else torch.empty_like(like, dtype=torch.float32).copy_(target)), counts
 
 
-def _run(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> Counts | None:
+def _run_native(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> Counts | None:
     arguments = [source.data_ptr(), target.data_ptr(), source.numel(), call.seed, call.stream, call.threads or 0, call.isa]
     if scale is not None:
         arguments += [scale.factors.data_ptr(), scale.factors.numel(), scale.inner(source)]
@@ -183,10 +193,15 @@ def _run(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale: Tenso
     return None
 
 
+def _run_triton(source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> None:
+    spec = constants(call.fmt, call.rounding, call.overflow, call.random_bits)
+    round_flat(source, target, spec, call.seed, call.stream, scale)
+
+
 def _round_by_numpy(values: Tensor, call: _Call, scale: TensorScale | None) -> Tensor:
-    factors, axis = (None, None) if scale is None else (scale.factors.numpy(), scale.axis)
+    factors, axis = (None, None) if scale is None else (scale.factors.numpy(force=True), scale.axis)
     rounded = formats.round_array(
-        values.numpy(), call.fmt, call.rounding, call.overflow, seed=call.seed, stream=call.stream, scale=factors, axis=axis,
+        values.numpy(force=True), call.fmt, call.rounding, call.overflow, seed=call.seed, stream=call.stream, scale=factors, axis=axis,
         random_bits=call.random_bits, threads=call.threads, isa=call.isa,
     )  # fmt: skip
     return torch.from_numpy(rounded)
