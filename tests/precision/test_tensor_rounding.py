@@ -138,6 +138,20 @@ def test_other_types_are_rounded_once_from_their_values(name: str) -> None:
     np.testing.assert_array_equal(bits(stochastic), bits(formats.round_numpy(exact, FP16, "stochastic", seed=2)))
 
 
+@pytest.mark.parametrize("rounding", ["nearest_even", "stochastic"])
+@pytest.mark.parametrize("fmt", [Format.float(11, 40), Format.binary(), Format.block(formats.CATALOGUE["e2m1"], 4)], ids=str)
+def test_formats_of_other_kinds_go_the_way_of_arrays(fmt: Format, rounding: formats.Rounding) -> None:
+    dtype = torch.float64 if fmt.carrier == "float64" else torch.float32
+    for x, axis in ((SHAPED, 1), (LAYOUTS["channels_last"], 1), (SHAPED.double(), None)):
+        want = torch.from_numpy(formats.round_array(x.numpy(), fmt, rounding, seed=1, axis=axis))
+        got = round_tensor(x, fmt, rounding, seed=1, axis=axis)
+        assert got.dtype is dtype and got.stride() == x.stride() and torch.equal(got, want)
+        out = torch.empty_like(x, dtype=dtype)
+        assert round_tensor(x, fmt, rounding, seed=1, axis=axis, out=out) is out and torch.equal(out, want)
+    with pytest.raises(UsageError, match=rf"out must be a {str(dtype)[6:]} tensor"):
+        round_tensor(SHAPED, fmt, out=torch.empty_like(SHAPED, dtype=torch.float16))
+
+
 def test_the_same_bits_for_any_number_of_threads_and_large_tensors() -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=300_007).astype(np.float32))
     want = bits(formats.round_numpy(x.numpy(), FP16, "stochastic", seed=77, stream=5))
@@ -283,8 +297,10 @@ def test_bad_input_is_refused(x: Tensor, options: dict[str, object], error: type
 
 
 def test_what_cannot_be_counted_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"Only the native core counts.*got torch.float64 on cpu"):
+    with pytest.raises(UnsupportedError, match=r"The native core counts for tensors on cpu .*got torch.float64 on cpu"):
         round_counted(torch.ones(3, dtype=torch.float64), FP16)
+    with pytest.raises(UnsupportedError, match=r"formats without float64 arithmetic or blocks; got .* and binary"):
+        round_counted(torch.ones(3), Format.binary())
 
 
 def test_the_environment_chooses_level_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:

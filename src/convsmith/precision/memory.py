@@ -66,11 +66,11 @@ def check_tensor(x: Tensor) -> None:
         raise UnsupportedError(f"Tensors can be rounded on cpu and cuda; this one is on {x.device}: move it with x.cpu().")
 
 
-def check_out(out: Tensor, x: Tensor) -> None:
+def check_out(out: Tensor, x: Tensor, dtype: torch.dtype = torch.float32) -> None:
     """Refuse a result tensor of another type, shape or device, or one that autograd guards."""
-    if out.dtype is not torch.float32 or out.shape != x.shape or out.device != x.device or out.layout is not torch.strided:
+    if out.dtype is not dtype or out.shape != x.shape or out.device != x.device or out.layout is not torch.strided:
         raise UsageError(
-            f"out must be a float32 tensor of shape {tuple(x.shape)} on {x.device}; "
+            f"out must be a {str(dtype).removeprefix('torch.')} tensor of shape {tuple(x.shape)} on {x.device}; "
             f"got {out.dtype} of shape {tuple(out.shape)} on {out.device}."
         )
     if out.requires_grad and torch.is_grad_enabled():

@@ -64,13 +64,13 @@ def round_tensor(
     threads: int | None = None,
     isa: str | None = None,
 ) -> Tensor:
-    """Round a tensor to a format and return float32: the bits of `formats.round_array` for the same arguments.
+    """Round a tensor to a format and return float32, or float64 where the format needs it: the bits of `formats.round_array`.
 
     The result has the shape, device and memory layout of ``x``; ``out=x`` works in place. Random bits belong to the index in C order,
     whatever the layout. The result has no gradient: an ``x`` that requires one counts as detached (`Rounded` passes gradients), and an
     ``out`` that requires one is refused unless gradients are off. Contiguous float32 is neither copied nor converted; narrower types
-    take one conversion; float64 and wide integers go through NumPy and are rounded once, from their values. ``threads`` and ``isa``
-    are for processors and change no bit.
+    take one conversion; float64, wide integers, and formats that need float64 arithmetic or are blocks are rounded by `round_array`, from
+    their values. Blocks lie along ``axis``, else the last. ``threads`` and ``isa`` are for processors and change no bit.
 
     Shapes: ``x`` any; ``scale`` () or (x.shape[axis],); the result like ``x``.
     Raises: UsageError for tensors, modes, scales and seeds that cannot be; UnsupportedError for devices without a kernel.
@@ -119,6 +119,8 @@ def round_counted(
 def _rounder(fmt: Format, rounding: Rounding, overflow: Overflow, random_bits: int) -> Any:
     """Return the native rounder, None where the native module is not built or has none for such formats."""
     check_modes(fmt, rounding, overflow, random_bits)
+    if fmt.element is not None:
+        return None
     native, spec = native_module(), constants(fmt, rounding, overflow, random_bits)
     return native.Rounder(tuple(spec)) if native is not None and spec.ordinary else None
 
@@ -142,8 +144,9 @@ def _round_any(
     x: Tensor, call: _Call, scale: ArrayLike | Tensor | None, axis: int | None, out: Tensor | None
 ) -> tuple[Tensor, Counts | None]:
     check_tensor(x)
+    carrier = torch.float64 if call.fmt.carrier == "float64" else torch.float32
     if out is not None:
-        check_out(out, x)
+        check_out(out, x, carrier)
     rounder = _rounder(call.fmt, call.rounding, call.overflow, call.random_bits)
     _check_call(call.seed, call.stream, call.threads, call.isa)
     factors = as_tensor_scale(scale, axis, x)
@@ -152,11 +155,16 @@ def _round_any(
     if source is not None and x.is_cpu and rounder is not None:
         return _round_in_memory(functools.partial(_run_native, rounder), values, source, call, factors, out)
     if call.counted:
-        raise UnsupportedError(f"Only the native core counts, for tensors of float32 or narrower on cpu; got {x.dtype} on {x.device}.")
-    if source is not None and x.is_cuda and call.random_bits <= MAX_TRITON_BITS:
+        raise UnsupportedError(
+            f"The native core counts for tensors on cpu of float32 or narrower, and for formats without float64 arithmetic or blocks; "
+            f"got {x.dtype} on {x.device} and {call.fmt}."
+        )
+    if source is not None and x.is_cuda and _has_kernel(call):
         return _round_in_memory(_run_triton, values, source, call, factors, out)
-    result = _round_by_numpy(values if source is None else source, call, factors).to(x.device)
-    return (result if out is None else out.copy_(result)), None
+    array = _round_by_numpy(values if source is None else source, call, factors, axis)
+    if out is None:
+        out = torch.empty_like(values, dtype=carrier)
+    return out.copy_(array), None
 
 
 def _round_in_memory(
@@ -193,15 +201,31 @@ def _run_native(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale
     return None
 
 
+def _has_kernel(call: _Call) -> bool:
+    """Tell whether the Triton kernel knows the format and the number of random bits."""
+    fmt = call.fmt
+    ordinary = fmt.element is None and constants(fmt, call.rounding, call.overflow, call.random_bits).ordinary
+    return ordinary and call.random_bits <= MAX_TRITON_BITS
+
+
 def _run_triton(source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> None:
     spec = constants(call.fmt, call.rounding, call.overflow, call.random_bits)
     round_flat(source, target, spec, call.seed, call.stream, scale)
 
 
-def _round_by_numpy(values: Tensor, call: _Call, scale: TensorScale | None) -> Tensor:
-    factors, axis = (None, None) if scale is None else (scale.factors.numpy(force=True), scale.axis)
+def _round_by_numpy(values: Tensor, call: _Call, scale: TensorScale | None, axis: int | None) -> Tensor:
+    factors = None if scale is None else scale.factors.numpy(force=True)
     rounded = formats.round_array(
-        values.numpy(force=True), call.fmt, call.rounding, call.overflow, seed=call.seed, stream=call.stream, scale=factors, axis=axis,
-        random_bits=call.random_bits, threads=call.threads, isa=call.isa,
-    )  # fmt: skip
+        values.numpy(force=True),
+        call.fmt,
+        call.rounding,
+        call.overflow,
+        seed=call.seed,
+        stream=call.stream,
+        scale=factors,
+        axis=axis,
+        random_bits=call.random_bits,
+        threads=call.threads,
+        isa=call.isa,
+    )
     return torch.from_numpy(rounded)
