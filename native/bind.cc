@@ -21,6 +21,7 @@ NB_MODULE(_native, m) {
     m.doc() = "Native kernels of Convsmith; use them through convsmith.formats.";
     m.def("levels", &level_names, "Names of the instruction sets compiled in that this processor has, slowest first.");
     bind_convolution(m);
+    bind_rounded(m);
     bind_rounding(m);
     bind_tensor(m);
 }

@@ -21,5 +21,6 @@ RoundingIn<T> rounding_of(const nanobind::tuple& fields);
 }  // namespace convsmith
 
 void bind_convolution(nanobind::module_& m);
+void bind_rounded(nanobind::module_& m);
 void bind_rounding(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);

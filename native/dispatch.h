@@ -6,6 +6,7 @@
 
 #include "convolution.h"
 #include "round.h"
+#include "rounded.h"
 
 namespace convsmith {
 
@@ -15,6 +16,7 @@ struct Level {
     RoundWideRange round_wide;
     CountRange count;
     const ConvolutionTable* convolutions;
+    RoundedRun rounded[kCarriers];  // by Carrier
 };
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.

@@ -79,3 +79,20 @@ class Rounder:
         count: int = 0,
         inner: int = 1,
     ) -> tuple[int, int, int, int]: ...
+
+def rounded_product(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    out: NDArray[np.float32],
+    tables: list[NDArray[np.int64]],
+    sizes: tuple[int, int, int, int, int, int],
+    sum: tuple[bool | int | float, ...],
+    product: tuple[bool | int | float, ...] | None,
+    same_format: bool,
+    order: int,
+    block: int,
+    draw_width: int,
+    key: tuple[int, int],
+    threads: int,
+    level: str,
+) -> None: ...

@@ -1,0 +1,65 @@
+// Products and sums that are rounded one by one: what is asked for. Plain data, shared by the reference and the
+// kernels.
+//
+// This header is included by files that are compiled for one instruction set only, so it must not define any function.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "round.h"
+
+namespace convsmith {
+
+enum class Order : int { sequential, pairwise, blocked, kahan };
+
+// How numbers are carried between roundings; plan_rounded() in rounded_plan.cc says which is exact for what.
+enum class Carrier : int {
+    wide,    // double lanes: everything
+    narrow,  // float lanes: floats of at most 22 significand bits
+    whole,   // 32-bit integer lanes: fixed point of at most 16 bits
+};
+
+constexpr int kCarriers = 3;
+
+// Products (0) and sums (1) draw random bits of their own.
+constexpr int kDrawKinds = 2;
+
+struct RoundedPlan {
+    Carrier carrier;
+    Order order;
+    Rounding sum;
+    Rounding product;
+    bool rounds_product;  // else the exact product is added, a fused multiply-add
+    uint64_t block;       // terms of an inner sum of Order::blocked
+    int draw_width;       // 8, 16 or 32 bits of a random word for each rounding; the top random_bits of them count
+    uint32_t key[2];      // of all draws
+    // narrow only.
+    bool masked;  // the format has float32's exponents, so that rounding is arithmetic on codes
+    bool exact;   // float32 products are exact and the double rounding of sums is innocuous
+    // whole only: factors become integers by these scales, and products lose so many bits.
+    float a_scale, b_scale, out_scale;
+    int cut;
+};
+
+// The sizes of a tile of outputs.
+constexpr int kTileRows = 4, kTileColumns = 64;
+// Sums that wait at once in pairwise order: one for each bit of the number of terms.
+constexpr int kMostSlots = 48;
+
+// Some consecutive terms of one tile. Factors are floats, or int32 where the carrier is `whole`.
+struct RoundedTile {
+    const float* a;            // [terms][kTileRows]
+    const float* b;            // [terms][kTileColumns]
+    int rows, columns;         // of the tile that are wanted
+    size_t first, terms, all;  // these terms begin at `first`, of `all`
+    // [kTileRows][kTileColumns] and a vector more: low and high words of the outputs' numbers, for stochastic rounding.
+    const uint32_t *elements_low, *elements_high;
+    double* state;  // [slots][kTileRows][kTileColumns]: kept between calls, zeros before the first
+    float* result;  // [kTileRows][kTileColumns], written by the call with the last term
+};
+
+// Adds the terms of one call.
+using RoundedRun = void (*)(const RoundedPlan& plan, const RoundedTile& tile);
+
+}  // namespace convsmith

@@ -1,0 +1,214 @@
+// Rounded products and sums in float lanes, for floating-point formats of at most 22 significand bits and finite
+// factors. Compiled once per instruction set.
+//
+// A product or a sum is first rounded to float32, and that is made harmless in one of three ways:
+// - Exact: nearest even, at most 11 significand bits, products that are float32 numbers. Rounding a sum of two numbers
+//   of p bits to 24 bits and then to p is innocuous when 24 >= 2 p + 2 (Figueroa 1995, doi 10.1145/221332.221334).
+// - Chopped: toward zero, and stochastic rounding with r bits, look at the first p + r bits only, p + r <= 23 here.
+// - Odd: a number rounded to odd to 24 bits rounds to p <= 22 bits as the exact one does (Boldo and Melquiond 2008,
+//   doi 10.1109/TC.2007.70819). AVX-512 rounds each instruction as told: of the results rounded down and up, the odd
+//   one is it. Elsewhere it comes from double.
+// plan_rounded() in rounded_plan.cc checks the conditions.
+#include "rounded_draws.h"
+#include "rounded_lanes.h"
+#include "rounded_orders.h"
+
+namespace convsmith {
+namespace CONVSMITH_LEVEL {
+namespace {
+
+constexpr uint32_t kNarrowSign = 0x80000000u, kNarrowExponent = 0x7f800000u;
+
+inline uint32_t code(float v) {
+    uint32_t c;
+    memcpy(&c, &v, sizeof c);
+    return c;
+}
+
+#if defined(__AVX512F__)
+constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC, kUp = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC,
+              kToZero = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+
+inline F odd_of(__m512 down, __m512 up) {
+    return (F)_mm512_mask_blend_ps(_mm512_test_epi32_mask((__m512i)down, _mm512_set1_epi32(1)), up, down);
+}
+
+inline F odd_product(F a, F b) {
+    return odd_of(_mm512_mul_round_ps((__m512)a, (__m512)b, kDown), _mm512_mul_round_ps((__m512)a, (__m512)b, kUp));
+}
+
+inline F odd_total(F a, F b) {
+    return odd_of(_mm512_add_round_ps((__m512)a, (__m512)b, kDown), _mm512_add_round_ps((__m512)a, (__m512)b, kUp));
+}
+
+inline F odd_fused(F s, F a, F b) {
+    return odd_of(_mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kDown),
+                  _mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kUp));
+}
+
+inline F chopped_product(F a, F b) { return (F)_mm512_mul_round_ps((__m512)a, (__m512)b, kToZero); }
+inline F chopped_total(F a, F b) { return (F)_mm512_add_round_ps((__m512)a, (__m512)b, kToZero); }
+inline F chopped_fused(F s, F a, F b) { return (F)_mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kToZero); }
+inline F nearest_fused(F s, F a, F b) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)s); }
+#else
+inline Pair exact_product(F a, F b) {
+    const Pair wide_a(a), wide_b(b);
+    return {wide_a.low * wide_b.low, wide_a.high * wide_b.high};
+}
+
+inline Pair wide_fused(F s, F a, F b) {
+    const Pair wide(s), product = exact_product(a, b);
+    return {odd_sum(wide.low, product.low), odd_sum(wide.high, product.high)};
+}
+
+inline F odd_product(F a, F b) { return narrow_odd(exact_product(a, b)); }
+
+inline F odd_total(F a, F b) {
+    const Pair wide_a(a), wide_b(b);
+    return narrow_odd(Pair(odd_sum(wide_a.low, wide_b.low), odd_sum(wide_a.high, wide_b.high)));
+}
+
+inline F odd_fused(F s, F a, F b) { return narrow_odd(wide_fused(s, a, b)); }
+
+// With one bit less to look at, odd serves where chopped would.
+inline F chopped_product(F a, F b) { return odd_product(a, b); }
+inline F chopped_total(F a, F b) { return odd_total(a, b); }
+inline F chopped_fused(F s, F a, F b) { return odd_fused(s, a, b); }
+
+inline F nearest_fused(F s, F a, F b) {
+    const Pair odd = wide_fused(s, a, b);
+    return join(__builtin_convertvector(odd.low, HalfF), __builtin_convertvector(odd.high, HalfF));
+}
+#endif
+
+template <Mode M, bool Masked, bool Exact>
+class NarrowLanes {
+  public:
+    typedef F V;
+    typedef F A;
+    typedef F B;
+    typedef float Scalar;
+    static constexpr int lanes = kLanes;
+    static constexpr bool kStochastic = M == Mode::stochastic, kBlocks = true, kExactSums = false;
+
+    NarrowLanes(const RoundedPlan& plan, const RoundedTile& tile) : draws(plan, tile), fuses_(!plan.rounds_product) {
+        const Rounding& r = plan.sum;
+        cut_ = 23 - r.significand_bits;
+        saturates_ = r.above == r.highest;
+        half_less_one_ = all((1u << (cut_ - 1)) - 1);
+        keep_ = all(~((1u << cut_) - 1));
+        low_ = all(r.lowest), high_ = all(r.highest);
+        beyond_ = all(code(r.above) & ~kNarrowSign);
+        least_ = all(code(r.smallest_normal));
+        most_ = all(code(r.highest) & kNarrowExponent) + (1u << 23);
+        to_magic_ = all((uint32_t(cut_) << 23) + (1u << 22));
+        to_step_ = all(uint32_t(r.significand_bits) << 23);
+        draw_shift_ = uint32_t(cut_ - r.random_bits);
+        random_end_ = all(1u << r.random_bits);
+        per_random_ = uint32_t(r.random_bits) << 23;
+    }
+
+    inline A first(const float* at) const { return all(*at); }
+    inline B second(const float* at) const { return load(at); }
+
+    inline V product(A a, B b, At at) const {
+        if constexpr (Exact) return rounded(a * b, kProducts, at);
+        if constexpr (M == Mode::nearest_even) return rounded(odd_product(a, b), kProducts, at);
+        return rounded(chopped_product(a, b), kProducts, at);
+    }
+
+    inline V sum(V s, V p, At at) const {
+        if constexpr (Exact) return rounded(s + p, kSums, at);
+        if constexpr (M == Mode::nearest_even) return rounded(odd_total(s, p), kSums, at);
+        return rounded(chopped_total(s, p), kSums, at);
+    }
+
+    inline V step(V s, A a, B b, At at) const {
+        if (Exact || !fuses_) return sum(s, product(a, b, at), at);
+        if constexpr (M == Mode::nearest_even) return rounded(odd_fused(s, a, b), kSums, at);
+        return rounded(chopped_fused(s, a, b), kSums, at);
+    }
+
+    inline V inner(V t, A a, B b, At at) const { return fuses_ ? nearest_fused(t, a, b) : t + product(a, b, at); }
+
+    inline void finish(V v, float* at) const { store(at, v == v ? v : all(__builtin_nanf(""))); }
+
+    Draws draws;
+
+  private:
+    inline F rounded(F x, int kind, At at) const {
+        U random = {};
+        if constexpr (kStochastic) random = draws.get(kind, at.row, at.column);
+        return Masked ? masked(x, random) : stepped(x, random);
+    }
+
+    // Formats with float32's exponents: the kept bits follow from an addition to the code and a mask, subnormal numbers
+    // included, and a carry beyond the largest number makes infinity.
+    inline F masked(F x, U random) const {
+        U sum = bits(x);
+        if constexpr (M == Mode::nearest_even) sum += half_less_one_ + ((sum >> cut_) & 1);
+        if constexpr (M == Mode::stochastic) sum += random << draw_shift_;
+        const F result = value(sum & keep_);
+        return saturates_ ? larger(low_, smaller(high_, result)) : result;
+    }
+
+    // Other formats: adding and taking away 1.5 * 2^23 steps rounds to nearest even. The step follows from the number's
+    // exponent, but is never below that of the smallest normal number.
+    inline F stepped(F x, U random) const {
+        // Rounding is monotone and the limits are in the set, so saturation may come first.
+        if (saturates_) x = larger(low_, smaller(high_, x));
+        const U sign = bits(x) & kNarrowSign;
+        U exponent = bits(x) & kNarrowExponent;
+        exponent = (I)exponent > (I)least_ ? exponent : least_;
+        if (!saturates_) exponent = (I)exponent < (I)most_ ? exponent : most_;
+        const F magic = value(exponent + to_magic_);
+        F result;
+        if constexpr (M == Mode::nearest_even) {
+            result = (x + magic) - magic;
+        } else {
+            const F size = value(bits(x) ^ sign), step = value(exponent - to_step_);
+            const F nearest = (size + magic) - magic;
+            result = nearest > size ? nearest - step : nearest;
+            if constexpr (M == Mode::stochastic) {
+                // rest + R 2^-r steps >= 1 step, exactly.
+                const F missing =
+                    __builtin_convertvector((I)(random_end_ - random), F) * value(bits(step) - per_random_);
+                result = size - result >= missing ? result + step : result;
+            }
+        }
+        if (!saturates_) {
+            const F size = value(bits(result) & ~kNarrowSign);
+            result = size > high_ ? value(beyond_) : result;
+        }
+        return value(bits(result) | sign);
+    }
+
+    const bool fuses_;
+    bool saturates_;
+    int cut_;
+    uint32_t draw_shift_, per_random_;
+    U half_less_one_, keep_, beyond_, least_, most_, to_magic_, to_step_, random_end_;
+    F low_, high_;
+};
+
+template <Mode M, bool Masked, bool Exact>
+void run(const RoundedPlan& plan, const RoundedTile& tile) {
+    NarrowLanes<M, Masked, Exact> lanes(plan, tile);
+    Summation<NarrowLanes<M, Masked, Exact>>(lanes, plan, tile).run();
+}
+
+template <bool Masked>
+RoundedRun choose(const RoundedPlan& plan) {
+    if (plan.sum.mode == Mode::toward_zero) return run<Mode::toward_zero, Masked, false>;
+    if (plan.sum.mode == Mode::stochastic) return run<Mode::stochastic, Masked, false>;
+    return plan.exact ? run<Mode::nearest_even, Masked, true> : run<Mode::nearest_even, Masked, false>;
+}
+
+}  // namespace
+
+void rounded_narrow(const RoundedPlan& plan, const RoundedTile& tile) {
+    (plan.masked ? choose<true> : choose<false>)(plan)(plan, tile);
+}
+
+}  // namespace CONVSMITH_LEVEL
+}  // namespace convsmith
