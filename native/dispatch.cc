@@ -17,6 +17,7 @@ namespace convsmith {
     void rounded_wide(const RoundedPlan&, const RoundedTile&);                                            \
     void rounded_narrow(const RoundedPlan&, const RoundedTile&);                                          \
     void rounded_whole(const RoundedPlan&, const RoundedTile&);                                           \
+    void rounded_survey(const float*, size_t, RoundedSurvey&);                                            \
     }
 #define CONVSMITH_ROUNDED(level) {level::rounded_wide, level::rounded_narrow, level::rounded_whole}
 CONVSMITH_DECLARE(portable)
@@ -33,18 +34,19 @@ const std::vector<Level>& levels() {
                                     round_wide_reference,
                                     count_reference,
                                     &kReferenceConvolutions,
-                                    {rounded_reference, rounded_reference, rounded_reference}},
+                                    {rounded_reference, rounded_reference, rounded_reference},
+                                    nullptr},
                                    {"portable", portable::round, portable::round_wide, portable::count,
-                                    &portable::kConvolutions, CONVSMITH_ROUNDED(portable)}};
+                                    &portable::kConvolutions, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list.push_back(
-                {"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions, CONVSMITH_ROUNDED(avx2)});
+            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions,
+                            CONVSMITH_ROUNDED(avx2), avx2::rounded_survey});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, &avx512::kConvolutions,
-                            CONVSMITH_ROUNDED(avx512)});
+                            CONVSMITH_ROUNDED(avx512), avx512::rounded_survey});
 #endif
         return list;
     }();

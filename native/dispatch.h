@@ -17,6 +17,7 @@ struct Level {
     CountRange count;
     const ConvolutionTable* convolutions;
     RoundedRun rounded[kCarriers];  // by Carrier
+    RoundedLook look;               // null for the reference, which needs no choice
 };
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.

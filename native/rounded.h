@@ -35,12 +35,21 @@ struct RoundedPlan {
     int draw_width;       // 8, 16 or 32 bits of a random word for each rounding; the top random_bits of them count
     uint32_t key[2];      // of all draws
     // narrow only.
-    bool masked;  // the format has float32's exponents, so that rounding is arithmetic on codes
-    bool exact;   // float32 products are exact and the double rounding of sums is innocuous
+    bool masked;     // the format has float32's exponents, so that rounding is arithmetic on codes
+    bool exact;      // float32 products are exact and the double rounding of sums is innocuous
+    bool saturates;  // else overflow makes infinity, or NaN
     // whole only: factors become integers by these scales, and products lose so many bits.
     float a_scale, b_scale, out_scale;
     int cut;
 };
+
+// What is known of an array of factors, as codes without sign and as a value.
+struct RoundedSurvey {
+    uint32_t largest;  // the largest
+    uint32_t used;     // all, combined by or
+    float lowest_bit;  // the value of the lowest bit that any number has; infinity where all are zero
+};
+using RoundedLook = void (*)(const float* values, size_t count, RoundedSurvey& found);
 
 // The sizes of a tile of outputs.
 constexpr int kTileRows = 4, kTileColumns = 64;

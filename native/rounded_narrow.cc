@@ -81,7 +81,7 @@ inline F nearest_fused(F s, F a, F b) {
 }
 #endif
 
-template <Mode M, bool Masked, bool Exact>
+template <Mode M, bool Masked, bool Exact, bool Saturates>
 class NarrowLanes {
   public:
     typedef F V;
@@ -89,12 +89,12 @@ class NarrowLanes {
     typedef F B;
     typedef float Scalar;
     static constexpr int lanes = kLanes;
+    static constexpr bool kPlain = Exact && M == Mode::nearest_even;
     static constexpr bool kStochastic = M == Mode::stochastic, kBlocks = true, kExactSums = false;
 
     NarrowLanes(const RoundedPlan& plan, const RoundedTile& tile) : draws(plan, tile), fuses_(!plan.rounds_product) {
         const Rounding& r = plan.sum;
         cut_ = 23 - r.significand_bits;
-        saturates_ = r.above == r.highest;
         half_less_one_ = all((1u << (cut_ - 1)) - 1);
         keep_ = all(~((1u << cut_) - 1));
         low_ = all(r.lowest), high_ = all(r.highest);
@@ -112,13 +112,13 @@ class NarrowLanes {
     inline B second(const float* at) const { return load(at); }
 
     inline V product(A a, B b, At at) const {
-        if constexpr (Exact) return rounded(a * b, kProducts, at);
+        if constexpr (kPlain) return rounded(a * b, kProducts, at);
         if constexpr (M == Mode::nearest_even) return rounded(odd_product(a, b), kProducts, at);
         return rounded(chopped_product(a, b), kProducts, at);
     }
 
     inline V sum(V s, V p, At at) const {
-        if constexpr (Exact) return rounded(s + p, kSums, at);
+        if constexpr (kPlain) return rounded(s + p, kSums, at);
         if constexpr (M == Mode::nearest_even) return rounded(odd_total(s, p), kSums, at);
         return rounded(chopped_total(s, p), kSums, at);
     }
@@ -149,18 +149,20 @@ class NarrowLanes {
         if constexpr (M == Mode::nearest_even) sum += half_less_one_ + ((sum >> cut_) & 1);
         if constexpr (M == Mode::stochastic) sum += random << draw_shift_;
         const F result = value(sum & keep_);
-        return saturates_ ? larger(low_, smaller(high_, result)) : result;
+        // Exact chopping stays within the range.
+        constexpr bool limits = Saturates && !(Exact && M == Mode::toward_zero);
+        return limits ? larger(low_, smaller(high_, result)) : result;
     }
 
     // Other formats: adding and taking away 1.5 * 2^23 steps rounds to nearest even. The step follows from the number's
     // exponent, but is never below that of the smallest normal number.
     inline F stepped(F x, U random) const {
         // Rounding is monotone and the limits are in the set, so saturation may come first.
-        if (saturates_) x = larger(low_, smaller(high_, x));
+        if constexpr (Saturates) x = larger(low_, smaller(high_, x));
         const U sign = bits(x) & kNarrowSign;
         U exponent = bits(x) & kNarrowExponent;
         exponent = (I)exponent > (I)least_ ? exponent : least_;
-        if (!saturates_) exponent = (I)exponent < (I)most_ ? exponent : most_;
+        if constexpr (!Saturates) exponent = (I)exponent < (I)most_ ? exponent : most_;
         const F magic = value(exponent + to_magic_);
         F result;
         if constexpr (M == Mode::nearest_even) {
@@ -176,7 +178,7 @@ class NarrowLanes {
                 result = size - result >= missing ? result + step : result;
             }
         }
-        if (!saturates_) {
+        if constexpr (!Saturates) {
             const F size = value(bits(result) & ~kNarrowSign);
             result = size > high_ ? value(beyond_) : result;
         }
@@ -184,30 +186,36 @@ class NarrowLanes {
     }
 
     const bool fuses_;
-    bool saturates_;
     int cut_;
     uint32_t draw_shift_, per_random_;
     U half_less_one_, keep_, beyond_, least_, most_, to_magic_, to_step_, random_end_;
     F low_, high_;
 };
 
-template <Mode M, bool Masked, bool Exact>
+template <Mode M, bool Masked, bool Exact, bool Saturates>
 void run(const RoundedPlan& plan, const RoundedTile& tile) {
-    NarrowLanes<M, Masked, Exact> lanes(plan, tile);
-    Summation<NarrowLanes<M, Masked, Exact>>(lanes, plan, tile).run();
+    NarrowLanes<M, Masked, Exact, Saturates> lanes(plan, tile);
+    Summation<NarrowLanes<M, Masked, Exact, Saturates>>(lanes, plan, tile).run();
 }
 
-template <bool Masked>
+template <bool Masked, bool Saturates>
 RoundedRun choose(const RoundedPlan& plan) {
-    if (plan.sum.mode == Mode::toward_zero) return run<Mode::toward_zero, Masked, false>;
-    if (plan.sum.mode == Mode::stochastic) return run<Mode::stochastic, Masked, false>;
-    return plan.exact ? run<Mode::nearest_even, Masked, true> : run<Mode::nearest_even, Masked, false>;
+    if (plan.sum.mode == Mode::toward_zero) {
+        if (Masked && plan.exact) return run<Mode::toward_zero, Masked, Masked, Saturates>;
+        return run<Mode::toward_zero, Masked, false, Saturates>;
+    }
+    if (plan.sum.mode == Mode::stochastic) return run<Mode::stochastic, Masked, false, Saturates>;
+    return plan.exact ? run<Mode::nearest_even, Masked, true, Saturates>
+                      : run<Mode::nearest_even, Masked, false, Saturates>;
 }
 
 }  // namespace
 
 void rounded_narrow(const RoundedPlan& plan, const RoundedTile& tile) {
-    (plan.masked ? choose<true> : choose<false>)(plan)(plan, tile);
+    if (plan.saturates)
+        (plan.masked ? choose<true, true> : choose<false, true>)(plan)(plan, tile);
+    else
+        (plan.masked ? choose<true, false> : choose<false, false>)(plan)(plan, tile);
 }
 
 }  // namespace CONVSMITH_LEVEL

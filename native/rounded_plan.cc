@@ -20,27 +20,14 @@ struct Survey {
     int bits;          // significand bits that hold every number
 };
 
-Survey survey(const float* values, size_t count) {
-    int32_t largest = 0;
-    uint32_t used = 0;
-    float lowest_bit = std::numeric_limits<float>::infinity();
-    for (size_t i = 0; i < count; ++i) {
-        uint32_t code;
-        std::memcpy(&code, values + i, sizeof code);
-        const uint32_t size = code & 0x7fffffffu, without = size & (size - 1);
-        float whole, rest;
-        std::memcpy(&whole, &size, sizeof whole);
-        std::memcpy(&rest, &without, sizeof rest);
-        largest = std::max(largest, int32_t(size));
-        used |= size;
-        const float bit = size & kFraction ? whole - rest : whole;
-        lowest_bit = size != 0 && bit < lowest_bit ? bit : lowest_bit;
-    }
+Survey survey(const float* values, size_t count, const Level& level) {
+    RoundedSurvey seen;
+    level.look(values, count, seen);
     Survey found;
-    found.finite = uint32_t(largest) < kInfinityCode;
-    std::memcpy(&found.largest, &largest, sizeof largest);
-    found.lowest_bit = lowest_bit;
-    found.bits = 24 - __builtin_ctz((used & kFraction) | (1u << 23));
+    found.finite = seen.largest < kInfinityCode;
+    std::memcpy(&found.largest, &seen.largest, sizeof seen.largest);
+    found.lowest_bit = seen.lowest_bit;
+    found.bits = 24 - __builtin_ctz((seen.used & kFraction) | (1u << 23));
     return found;
 }
 
@@ -60,11 +47,11 @@ bool fits_narrow(const RoundedArithmetic& arithmetic) {
     return same(r.above, r.plus_infinity) && same(r.below, r.minus_infinity) && same(std::fabs(r.below), r.above);
 }
 
-// Whether the format has float32's smallest numbers, and where overflow makes infinity its largest too.
+// Whether the format has float32's smallest numbers and its largest exponent.
 bool is_masked(const Rounding& r) {
-    if (r.smallest_normal != std::ldexp(1.0f, -126) || r.step_exponent != -126 - r.significand_bits) return false;
-    return r.above == r.highest || (std::isinf(r.above) && std::ilogb(r.highest) == 127 &&
-                                    r.highest == std::ldexp(2.0f - std::ldexp(1.0f, -r.significand_bits), 127));
+    return r.smallest_normal == std::ldexp(1.0f, -126) && r.step_exponent == -126 - r.significand_bits &&
+           r.highest == std::ldexp(2.0f - std::ldexp(1.0f, -r.significand_bits), 127) &&
+           (r.above == r.highest || std::isinf(r.above));
 }
 
 // Whether the numbers that rounding by steps adds and compares are normal float32 numbers.
@@ -78,9 +65,11 @@ bool is_stepped(const Rounding& r) {
 // block is any float32 number, so the theorem does not speak of it.
 bool is_exact(const RoundedArithmetic& arithmetic, const Survey& a, const Survey& b) {
     const double lowest = double(a.lowest_bit) * double(b.lowest_bit), largest = double(a.largest) * double(b.largest);
+    if (!arithmetic.rounds_product || arithmetic.order == Order::blocked) return false;
+    // Chopping never leaves the range of a format with float32's exponents: nothing is left to be checked.
+    if (arithmetic.sum.mode == Mode::toward_zero) return is_masked(arithmetic.sum);
     return arithmetic.sum.mode == Mode::nearest_even && arithmetic.sum.significand_bits <= 10 &&
-           arithmetic.rounds_product && arithmetic.order != Order::blocked && a.bits + b.bits <= 24 &&
-           lowest >= std::ldexp(1.0, -149) && largest < std::ldexp(1.0, 128);
+           a.bits + b.bits <= 24 && lowest >= std::ldexp(1.0, -149) && largest < std::ldexp(1.0, 128);
 }
 
 // Finds scales that make the factors 16-bit integers, so that products and what is added to round them have 32 bits.
@@ -119,15 +108,17 @@ RoundedPlan plan_rounded(const RoundedArithmetic& arithmetic, const GatheredProd
     plan.draw_width = arithmetic.draw_width;
     plan.key[0] = arithmetic.key[0];
     plan.key[1] = arithmetic.key[1];
-    if (level.rounded[int(Carrier::narrow)] == level.rounded[int(Carrier::wide)]) return plan;
+    if (!level.look) return plan;
     Survey found[2];
-    parallel(2, threads,
-             [&](size_t i) { found[i] = i ? survey(product.b, product.b_size) : survey(product.a, product.a_size); });
+    parallel(2, threads, [&](size_t i) {
+        found[i] = i ? survey(product.b, product.b_size, level) : survey(product.a, product.a_size, level);
+    });
     if (!found[0].finite || !found[1].finite) return plan;
     if (fits_whole(arithmetic, found[0], found[1], plan)) {
         plan.carrier = Carrier::whole;
     } else if (fits_narrow(arithmetic)) {
         plan.masked = is_masked(plan.sum);
+        plan.saturates = plan.sum.above == plan.sum.highest;
         plan.exact = is_exact(arithmetic, found[0], found[1]);
         if (plan.masked || is_stepped(plan.sum)) plan.carrier = Carrier::narrow;
     }

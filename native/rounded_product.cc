@@ -13,7 +13,7 @@ namespace {
 // Terms of a panel at a time: its 64 KiB stay in the second-level cache while all rows pass over them.
 constexpr size_t kPanelTerms = 256;
 // Rows of one part of the work: they share a panel, which so costs little beside them.
-constexpr size_t kPartRows = 64;
+constexpr size_t kPartRows = 256;
 
 size_t slots_of(const RoundedPlan& plan, size_t terms) {
     if (plan.order == Order::sequential) return 1;
