@@ -39,6 +39,7 @@ struct ConvolutionAlgorithm {
     // Floats that `prepare` writes: the weights in the order that this level of this algorithm reads.
     size_t (*prepared_floats)(const Convolution&);
     void (*prepare)(const Convolution&, const float* w_kcrs, float* prepared);
+    // For a run with exactly as many threads: fewer threads can need more, since the work is then cut into fewer parts.
     size_t (*workspace_bytes)(const Convolution&, int threads);
     // `prepared` and `workspace` begin at multiples of kAlignment bytes; x, y, bias and residual anywhere.
     void (*run)(const Convolution&, const float* x, const float* prepared, float* y, const Epilogue&, void* workspace,

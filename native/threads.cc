@@ -40,11 +40,14 @@ struct Job {
     }
 };
 
-// Looks for about 25 microseconds whether `done()`: the layers of a network follow each other faster than a sleeping
-// thread wakes.
+// Turns of looking before sleep. About 25 microseconds for a helper without work: the layers of a network follow each
+// other faster than a sleeping thread wakes. Ten times that for the caller while helpers end their last parts, when
+// nothing else of it could run.
+constexpr int kHelperTurns = 2000, kCallerTurns = 20000;
+
 template <class Done>
-void look_for(Done done) {
-    for (int turn = 0; turn < 2000 && !done(); ++turn) {
+void look_for(int turns, Done done) {
+    for (int turn = 0; turn < turns && !done(); ++turn) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
@@ -66,7 +69,7 @@ class Pool {
         }
         wake_.notify_all();
         job.work();
-        look_for([this] { return pending_ == 0; });
+        look_for(kCallerTurns, [this] { return pending_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         idle_.wait(lock, [this] { return pending_ == 0; });
     }
@@ -75,7 +78,7 @@ class Pool {
     void serve(int index) {
         unsigned long seen = 0;
         for (;;) {
-            look_for([&] { return turn_ != seen; });
+            look_for(kHelperTurns, [&] { return turn_ != seen; });
             std::unique_lock<std::mutex> lock(mutex_);
             wake_.wait(lock, [&] { return turn_ != seen; });
             seen = turn_;
