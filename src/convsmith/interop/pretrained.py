@@ -209,23 +209,45 @@ def accuracy(source: Source, images: Images, labels: NDArray[np.int64], *, crop_
 def settle(source: Source, images: Sequence[NDArray[np.uint8]]) -> Source:
     """Return the source with its convention decided by images of any kind, where the file does not say it.
 
-    Both conventions in use for such files are tried, torchvision's and TensorFlow's, with their own paddings: the right one makes the
-    source's classifier surer of its answers (mean of the largest probability).
+    Both conventions in use for such files are tried, torchvision's and TensorFlow's, with their own paddings: under the right one the
+    inputs of every batch norm have about the mean and variance that it stored in training (`strangeness`). How sure the classifier is
+    tells less: on photos of waste it was surer under the wrong one.
     """
-    if source.settled:
-        return source
-    if not source.classes or not len(images):
+    if source.settled or not len(images):
         return replace(source, settled=True)
-    sure = {}
+    strange = {}
     for candidate in (TORCHVISION, TENSORFLOW):
         trial = source.with_convention(candidate, "")
-        scores = logits(trial, images).astype(np.float64)
-        powers = np.exp(scores - scores.max(1, keepdims=True))
-        sure[candidate.name] = float((powers.max(1) / powers.sum(1)).mean())
-    best = max(sure, key=lambda name: sure[name])
-    other = min(sure, key=lambda name: sure[name])
+        preprocess = candidate.preprocess(160)
+        strange[candidate.name] = strangeness(load(trial, classes=source.classes or 2), _resized(images, preprocess), preprocess)
+    best = min(strange, key=lambda name: strange[name])
+    other = max(strange, key=lambda name: strange[name])
     reason = (
-        f"its input is that of {best}: on {len(images)} images its own classifier is surer so, "
-        f"{sure[best]:.2f} against {sure[other]:.2f} with that of {other}"
+        f"its input is that of {best}: on {len(images)} images its norms meet what they were trained on more nearly so, "
+        f"{strange[best]:.2f} away against {strange[other]:.2f} with that of {other}"
     )
     return replace(source.with_convention(conventions.find(best), reason), reasons=(source.reasons[0], reason))
+
+
+def strangeness(network: nn.Module, x_nhwc: NDArray[np.uint8], preprocess: Preprocess) -> float:
+    """Return how far the inputs of the batch norms are from their stored statistics, a mean over norms and maps.
+
+    Squared distance of the means in units of the stored variance, plus the distance of the logarithms of the deviations.
+    """
+    found: list[float] = []
+
+    def compare(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)) + norm.eps
+        stored = norm.running_var + norm.eps
+        apart = (mean - norm.running_mean) ** 2 / stored + 0.5 * torch.log(variance / stored).abs()
+        found.append(float(apart.mean()))
+
+    hooks = [part.register_forward_hook(compare) for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.from_numpy(normalise(x_nhwc, preprocess)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return float(np.mean(found)) if found else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UnsupportedError
-from convsmith.jobs import sources, trained
+from convsmith.jobs import sources, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import Images, text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from convsmith import analysis
     from convsmith.data.dataset import Dataset
     from convsmith.data.preprocess import Preprocess
+    from convsmith.interop.pretrained import Source
     from convsmith.training import Fit
 
 
@@ -32,7 +34,9 @@ class Config(Images):
 
     model: str = Field("auto", description="Architecture, or 'auto'; see `convsmith inspect` for the names")
     size: int | None = Field(None, ge=1, description="Side of the network's square input in pixels; by default from the images")
-    weights: Path | None = Field(None, description="File of weights to start from")
+    weights: Path | None = Field(None, description="Weights to start from: a file, torchvision/NAME or timm/NAME")
+    convention: transfer.ConventionName = Field("auto", description="How the weights want their input")
+    strategy: transfer.Strategy = Field("auto", description="What to do with the weights; 'auto' measures it on the training images")
     time: Duration | None = text(None, "TIME", "Time the training may take, such as 90s, 10m, 1h30m", gt=0)
     epochs: float | None = Field(None, gt=0, description="Passes over the training images")
     batch: int | Literal["full"] | None = text(None, "N", "Images per update; 'full' is all of them")
@@ -67,6 +71,7 @@ class Prepared:
     model: str
     training: Training
     decisions: tuple[Mapping[str, str], ...]
+    source: Source | None = None
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
@@ -102,6 +107,11 @@ def prepare(config: Config, listener: runs.Listener) -> Prepared:
     from convsmith import data, models, training
 
     dataset = sources.open_images(config, listener)
+    source = None
+    if config.weights is not None and config.strategy != "scratch":
+        source = transfer.open_source(config.weights, config.model, config.convention, dataset)
+    if source is not None:
+        return _prepare_transfer(config, source, dataset, listener)
     preprocess, why_input = data.choose_preprocess(dataset, config.size, workers=config.workers)
     decisions = [_decision("input", why_input)]
     model = config.model
@@ -115,6 +125,34 @@ def prepare(config: Config, listener: runs.Listener) -> Prepared:
         listener.event("decision", **decision)
     settings = validate(Training, merge(_fitting(chosen, asked), asked))
     return Prepared(dataset, preprocess, model, settings, tuple(decisions))
+
+
+def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener: runs.Listener) -> Prepared:
+    """Decide input, strategy and training for given weights; the strategy by the features of every stage unless it was asked for."""
+    from convsmith import training
+
+    preprocess = source.convention.preprocess(config.size)
+    decisions = [{"stage": "weights", "choice": source.model, "reason": "; ".join(source.reasons)}]
+    strategy: str = config.strategy
+    if strategy == "auto":
+        found = transfer.probe(source, dataset, preprocess, workers=config.workers).recommendation
+        strategy, but = transfer.trained_strategy(found.strategy)
+        decisions.append({"stage": "strategy", "choice": strategy, "reason": found.reason + but})
+    else:
+        decisions.append({"stage": "strategy", "choice": strategy, "reason": "as asked"})
+    asked = wanted(config)
+    chosen, reasons = training.choose(dataset, preprocess, config.time, source.model)
+    if strategy == "scratch":
+        source = dataclasses.replace(source, path="")
+    else:
+        chosen = validate(Training, merge(chosen.model_dump(exclude_unset=True), transfer.settings(strategy, len(dataset.train))))
+        asked_too = {"epochs": 0, "batch": 0, "learning_rate": 0, **asked}
+        reasons = tuple(reason for reason in reasons if not _overruled(reason, asked_too))
+    decisions += [_decision("training", reason) for reason in reasons if not _overruled(reason, asked)]
+    for decision in decisions:
+        listener.event("decision", **decision)
+    settings = validate(Training, merge(_fitting(chosen, asked), asked))
+    return Prepared(dataset, preprocess, source.model, settings, tuple(decisions), source if source.path else None)
 
 
 def wanted(config: Config) -> dict[str, Any]:
@@ -134,12 +172,17 @@ def build(prepared: Prepared, config: Config) -> nn.Module:
 
     torch.manual_seed(config.seed)
     shape = prepared.preprocess
+    if prepared.source is not None:
+        from convsmith.interop import pretrained
+
+        return pretrained.load(prepared.source, classes=len(prepared.dataset.classes), input_size=(shape.height, shape.width))
+    scratch = config.strategy == "scratch" or any(row["choice"] == "scratch" for row in prepared.decisions if row["stage"] == "strategy")
     return models.load(
         prepared.model,
         classes=len(prepared.dataset.classes),
         in_channels=shape.channels,
         input_size=(shape.height, shape.width),
-        weights=config.weights,
+        weights=None if scratch else config.weights,
     )
 
 
@@ -150,6 +193,9 @@ def write_prepared(prepared: Prepared, config: Config, record: runs.Record) -> N
     record.write_json("dataset.json", sources.describe(prepared.dataset, config))
     record.write_json("preprocess.json", shape.to_dict() | {"classes": classes})
     model = {"name": prepared.model, "classes": classes, "in_channels": shape.channels, "input_size": [shape.height, shape.width]}
+    if prepared.source is not None:
+        source = prepared.source
+        model |= {"options": dict(source.options), "source": {"path": source.path, "convention": source.convention.to_dict()}}
     record.write_json("model.json", model)
     record.write_json("training.json", prepared.training)
     record.write_json("decisions.json", prepared.decisions)
@@ -165,7 +211,15 @@ def prepared_of(config: Config, record: runs.Record) -> Prepared:
     dataset = sources.reopen(run.read_json("dataset.json"), record, workers=config.workers)
     preprocess, _ = trained.preprocess_of(run)
     training = validate(Training, run.read_json("training.json"))
-    return Prepared(dataset, preprocess, run.read_json("model.json")["name"], training, tuple(run.read_json("decisions.json")))
+    model = run.read_json("model.json")
+    source = None
+    if "source" in model:
+        from convsmith.interop import pretrained
+        from convsmith.models.convention import Convention
+
+        found = pretrained.find(model["source"]["path"], model=model["name"])
+        source = found.with_convention(Convention.from_dict(model["source"]["convention"]), "of the run")
+    return Prepared(dataset, preprocess, model["name"], training, tuple(run.read_json("decisions.json")), source)
 
 
 def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: bool) -> dict[str, Any]:
@@ -176,6 +230,10 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
     from convsmith import training
 
     module = build(prepared, config)
+    if prepared.source is not None and not (resume and (record.folder / "checkpoints" / "last.pt").exists()):
+        flip = bool(prepared.training.augment.flip)
+        if transfer.fit_head(module, prepared.dataset, prepared.preprocess, mirror=flip, workers=config.workers):
+            record.event("head", reason="the last layer starts as the logistic regression on the features below it")
     fit = training.fit(module, prepared.dataset, prepared.training, preprocess=prepared.preprocess, record=record, resume=resume)
     if fit.stopped_by == "interrupt":
         raise KeyboardInterrupt

@@ -49,7 +49,13 @@ def load(run: runs.Run) -> Trained:
     described = run.read_json("model.json")
     preprocess, classes = preprocess_of(run)
     height, width = described["input_size"]
-    module = models.load(described["name"], classes=len(classes), in_channels=described["in_channels"], input_size=(height, width))
+    module = models.load(
+        described["name"],
+        classes=len(classes),
+        in_channels=described["in_channels"],
+        input_size=(height, width),
+        **described.get("options", {}),
+    )
     try:
         module.load_state_dict(load_file(run.folder / "weights.safetensors"))
     except (SafetensorError, RuntimeError, OSError) as error:

@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
         Verb("forge", "From labelled images to a measured, exported network: the whole flow in one run.", "new run"),
         Verb("check", "Look at the images: classes, sizes, and every file that cannot be used, with the reason.", "nothing"),
         Verb("preview", "Show training images as the network will see them, on a contact sheet.", "nothing"),
+        Verb("probe", "Measure what a pretrained network knows of the images, stage by stage, and what to do with it.", "nothing"),
         Verb("train", "Train a network on labelled images and test it.", "new run"),
         Verb("resume", "Go on with a run that was interrupted or killed, exactly where it was.", "resumed run"),
         Verb("eval", "Evaluate a network on labelled images: accuracy, each class, confusion, calibration.", "given run"),

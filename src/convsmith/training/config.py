@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from convsmith.training.transfer import Transfer
+
 ScheduleKind = Literal["constant", "step", "multistep", "exponential", "inverse", "polynomial", "sigmoid", "cosine", "one_cycle"]
 OptimizerKind = Literal["sgd", "adam", "adamw"]
 LossKind = Literal["cross_entropy", "binary_cross_entropy", "squared_hinge"]
@@ -128,6 +130,7 @@ class Training(BaseModel):
     clip: float = Field(default=0.0, ge=0, description="Largest global norm of the gradient; 0 is off")
     precision: Precision = Field(default="auto", description="Arithmetic of the network; auto times both and takes bfloat16 when faster")
     channels_last: bool | Literal["auto"] = Field(default="auto", description="Memory layout NHWC; auto times both and takes the faster")
+    transfer: Transfer = Field(default_factory=lambda: Transfer(), description="How given weights are trained further")
     augment: Augment = Field(default_factory=lambda: Augment(), description="Random changes of the training images")
     patience: int = Field(default=0, ge=0, description="Stop after this many validations without a new best; 0 is off")
     validate_every: int = Field(default=0, ge=0, description="Epochs between validations; 0 spends at most a tenth of the time on them")

@@ -123,7 +123,7 @@ class _Trainer:
 
     def _update(self, run: Run) -> None:
         step, size, rate = run.step, self.feed.size(run.step), run.plan.rate(run.step, self.config)
-        loss, correct = self.updater.update(self.feed.read(step), len(self.feed.parts(step)), size, step, rate)
+        loss, correct = self.updater.update(self.feed.read(step), len(self.feed.parts(step)), size, step, rate, run.plan.at(step))
         if self.team.any(not math.isfinite(loss)):
             raise UsageError(_divergence(self.config, run, rate))
         run.step, run.seen = step + 1, run.seen + size
@@ -178,6 +178,7 @@ class _Trainer:
         self.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if run.best.weights:
             self.module.load_state_dict(run.best.weights)
+        self.updater.close()
         self.module.eval()
         seconds = self.seconds()
         self.voice.event("trained", stopped_by=stopped, step=run.step, best_accuracy=run.best.accuracy, seconds=seconds)

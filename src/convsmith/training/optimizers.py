@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convsmith.errors import UsageError
+from convsmith.training.blocks import Block
 from convsmith.training.config import Training
 
 
@@ -21,9 +22,22 @@ def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": params, "weight_decay": decay} for params, decay in ((decayed, weight_decay), (spared, 0.0)) if params]
 
 
-def build(module: nn.Module, config: Training) -> torch.optim.Optimizer:
-    """Return torch's own optimizer, fused, with the rate of the configuration."""
-    parts = groups(module, config.weight_decay)
+def block_groups(parts: Iterable[Block], config: Training) -> list[dict[str, Any]]:
+    """Return the groups of each block that ever learns, with its ``factor`` and ``since``; what is anchored does not decay."""
+    *body, head = parts
+    found = []
+    for block in (*body, head):
+        decay = 0.0 if config.transfer.anchor and block is not head else config.weight_decay
+        decayed, spared = [p for p in block.parameters if p.ndim > 1], [p for p in block.parameters if p.ndim <= 1]
+        for params, value in ((decayed, decay), (spared, 0.0)):
+            if params and block.factor:
+                found.append({"params": params, "weight_decay": value, "factor": block.factor, "since": block.since})
+    return found
+
+
+def build(module: nn.Module, config: Training, blocks: tuple[Block, ...] = ()) -> torch.optim.Optimizer:
+    """Return torch's own optimizer, fused, with the rate of the configuration; ``blocks``: with rates of their own."""
+    parts = block_groups(blocks, config) if blocks else groups(module, config.weight_decay)
     if config.optimizer == "sgd":
         return torch.optim.SGD(parts, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

@@ -13,6 +13,7 @@ from torch import nn
 from convsmith.data.preprocess import Preprocess
 from convsmith.training import optimizers
 from convsmith.training.augmentation import Mixture, augmented, mixed
+from convsmith.training.blocks import blocks
 from convsmith.training.chance import key
 from convsmith.training.config import Training
 from convsmith.training.feed import Part
@@ -50,7 +51,9 @@ class Updater:
         self.device = next(module.parameters()).device
         self.weights = None if weights is None else weights.to(self.device)
         self.arithmetic = Arithmetic()
-        self.optimizer = optimizers.build(module, config)
+        self.blocks = blocks(module, config.transfer) if config.transfer.strategy != "none" else ()
+        self.optimizer = optimizers.build(module, config, self.blocks)
+        self.anchors = [(p, p.detach().clone()) for block in self.blocks[:-1] for p in block.parameters] if config.transfer.anchor else []
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
         self._network = module
 
@@ -62,14 +65,16 @@ class Updater:
         self.module.to(memory_format=torch.channels_last if arithmetic.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
         self._network = self.team.wrap(self.module)
 
-    def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float) -> tuple[float, int]:
+    def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float, progress: float = 1.0) -> tuple[float, int]:
         """Do update number ``step`` with ``count`` parts of a batch of ``size`` images in all; return sums of loss and of correct answers.
 
-        The gradient is that of the mean loss of the whole batch. Dropout draws from (seed, step, process).
+        The gradient is that of the mean loss of the whole batch. Dropout draws from (seed, step, process). ``progress``, 0 to 1, opens the
+        blocks of a transfer strategy.
         """
         torch.manual_seed(int(key(3, self.config.seed, step, self.team.rank) >> 1))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
+        self._open(progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         for number, part in enumerate(parts, 1):
@@ -80,12 +85,39 @@ class Updater:
                 torch.autograd.backward(losses * (self.team.size / size))
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
+        self._settle(progress)
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
         self.optimizer.step()
         if self.ema:
             self.ema.update(self.module, step + 1)
         return float(loss_sum), int(correct)
+
+    def _open(self, progress: float) -> None:
+        """Let the blocks learn whose time has come; norms of the others keep their statistics."""
+        for block in self.blocks:
+            learns = block.learns(progress)
+            for norm in block.norms:
+                norm.train(learns and not self.config.transfer.freeze_norm)
+            if self.team.size == 1:  # a team's wrapper knows its parameters once and for all
+                for parameter in block.parameters:
+                    parameter.requires_grad_(learns)
+
+    def close(self) -> None:
+        """Give back every parameter as trainable as it was."""
+        for block in self.blocks:
+            for parameter in block.parameters:
+                parameter.requires_grad_(True)
+
+    def _settle(self, progress: float) -> None:
+        """Drop the gradients of blocks that do not learn yet, and add the pull of the anchors."""
+        for block in self.blocks:
+            if not block.learns(progress):
+                for parameter in block.parameters:
+                    parameter.grad = None
+        for parameter, start in self.anchors:
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self.config.transfer.anchor)
 
     def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, Mixture | None]:
         """Return logits and labels of one part as the network sees it in training, and what was mixed into its images."""

@@ -1,0 +1,83 @@
+"""Which part of a pretrained network serves the data at hand, and what to do with it: measured, not guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convsmith.training.features import Features
+from convsmith.training.transferability import cross_validated, log_evidence, shrunk_h_score
+
+LITTLE = 100
+"""Training images a class below which data counts as little: BiT and the 20-image protocols of the literature lie below, CIFAR above."""
+
+STRATEGIES = ("linear", "linear_on_stage", "fine_tune", "full", "scratch")
+
+
+@dataclass(frozen=True)
+class StageScore:
+    """One stage. ``accuracy``, ``error``: mean of the folds of logistic regression and its standard error; ``svm``: of a linear SVM."""
+
+    stage: str
+    maps: int
+    accuracy: float
+    error: float
+    svm: float
+    log_evidence: float
+    h_score: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``strategy`` of `STRATEGIES`, the best ``stage``, expected ``minutes``, and why in one sentence."""
+
+    strategy: str
+    stage: str
+    minutes: float
+    reason: str
+
+
+def score_stages(features: Features) -> tuple[StageScore, ...]:
+    """Return the scores of every stage by cross-validation inside the given images."""
+    found = []
+    for stage in features.stages:
+        x, mirrored = features.images[stage], features.mirrored.get(stage)
+        folds = cross_validated(x, features.labels, mirrored)
+        svm = cross_validated(x, features.labels, mirrored, kind="svm")
+        error = float(folds.std(ddof=1) / np.sqrt(len(folds)))
+        scores = log_evidence(x, features.labels), shrunk_h_score(x, features.labels)
+        found.append(StageScore(stage, x.shape[1], float(folds.mean()), error, float(svm.mean()), *scores))
+    return tuple(found)
+
+
+def recommend(scores: tuple[StageScore, ...], features: Features) -> Recommendation:
+    """Return what the measurement asks for: the matrix of little or much data, similar or different.
+
+    Similar: a classifier on the last stage is as good as on any, within one standard error. Different: an earlier stage is better. Little:
+    fewer than 100 images a class. Features no better than chance ask for training from scratch.
+    """
+    labels = features.labels
+    counts = np.bincount(labels)
+    per_class, chance = int(np.median(counts[counts > 0])), float(counts.max() / counts.sum())
+    best, last = max(scores, key=lambda score: score.accuracy), scores[-1]
+    similar = last.accuracy >= best.accuracy - best.error
+    little = per_class < LITTLE
+    pass_s = features.seconds / (2 if features.mirrored else 1)
+    data = f"{per_class} images a class are {'little' if little else 'much'}"
+    told = (
+        f"{last.stage} gives {100 * last.accuracy:.1f} %, the best stage {best.stage} {100 * best.accuracy:.1f} +- {100 * best.error:.1f} %"
+    )
+    if best.accuracy <= chance + 2 * best.error:
+        return Recommendation(
+            "scratch", best.stage, pass_s, f"{data}; {told}, no better than the {100 * chance:.1f} % of the largest class"
+        )
+    if little:
+        strategy = "linear" if similar else "linear_on_stage"
+        end = "similar to the source: a linear classifier on top" if similar else "different: a linear classifier on an earlier stage"
+        return Recommendation(strategy, last.stage if similar else best.stage, 2 * pass_s / 60, f"{data}; {told}: {end}")
+    # a forward and a backward pass are three forward passes, for some 20 epochs
+    minutes = 3 * pass_s * 20 / 60
+    if similar:
+        return Recommendation("fine_tune", best.stage, minutes, f"{data}; {told}, similar to the source: fine-tune, the top most")
+    return Recommendation("full", best.stage, minutes, f"{data}; {told}, different: fine-tune everything from the given weights")

@@ -1,0 +1,37 @@
+"""How a pretrained network is trained further: which part learns, when, and how fast."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+StrategyKind = Literal["none", "linear", "head_first", "fine_tune", "full"]
+
+# factors of the learning rate for the top, middle and bottom third below the head; 0 is frozen
+FACTORS: dict[StrategyKind, tuple[float, float, float]] = {
+    "none": (1.0, 1.0, 1.0),
+    "linear": (0.0, 0.0, 0.0),
+    "head_first": (0.1, 0.01, 0.01),
+    "fine_tune": (0.1, 0.01, 0.0),
+    "full": (0.1, 0.1, 0.1),
+}
+
+
+class Transfer(BaseModel):
+    """Settings of training from given weights; with ``none`` every weight learns alike, as from scratch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: StrategyKind = Field(default="none", description="Which part learns: none (all alike), linear, head_first, fine_tune or full")
+    head_part: float = Field(default=0.3, ge=0, lt=1, description="Part of a head_first run in which the last layer learns alone")
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor of the learning rate from each block to the one below; replaces the thirds when below 1",
+    )
+    freeze_norm: bool = Field(default=False, description="Batch norm keeps the statistics of the given weights everywhere")
+    anchor: float = Field(
+        default=0.0, ge=0, description="Pull towards the given weights instead of weight decay, all but the last layer (L2-SP); 0 is off"
+    )

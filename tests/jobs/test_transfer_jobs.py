@@ -1,0 +1,99 @@
+"""Train and probe from given weights, through the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from convsmith import jobs, models, runs
+from convsmith.errors import UsageError
+from convsmith.jobs import probe, trained
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of small colour images that differ in colour."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir()
+        for number in range(24):
+            image = rng.integers(0, 100, (32, 32, 3), np.uint8)
+            image[..., place] += 120
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "source.safetensors"
+    save_file(models.load("resnet20", classes=10).state_dict(), path)
+    return path
+
+
+def test_linear_moves_the_head_alone_and_the_run_is_whole(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {"data": str(photos), "weights": str(weights), "threads": 1}
+    outcome = jobs.perform("train", settings, out=tmp_path / "run")
+    assert outcome.folder
+    run = runs.open(outcome.folder)
+    assert outcome.result["top1"] > 0.9
+    described = run.read_json("model.json")
+    assert (described["name"], described["source"]["path"]) == ("resnet20", str(weights))
+    stages = {row["stage"]: row for row in run.read_json("decisions.json")}
+    assert stages["weights"]["choice"] == "resnet20"
+    # colours are seen by the first stage already; what is chosen is told with its numbers
+    assert stages["strategy"]["choice"] == "linear" and "images a class are little" in stages["strategy"]["reason"]
+    before, after = load_file(weights), load_file(outcome.folder / "weights.safetensors")
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"linear.weight", "linear.bias"}
+    loaded = trained.load(run)
+    assert torch.equal(loaded.module.state_dict()["linear.weight"], after["linear.weight"])
+    # the input is that of the source, not of the images
+    assert loaded.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("strategy", ["head_first", "fine_tune", "full"])
+def test_every_strategy_can_be_forced(strategy: str, photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {"data": str(photos), "weights": str(weights), "threads": 1, "strategy": strategy, "epochs": 1}
+    outcome = jobs.perform("train", settings, out=tmp_path / "run")
+    assert outcome.folder
+    training = runs.open(outcome.folder).read_json("training.json")
+    assert training["transfer"]["strategy"] == strategy and training["transfer"]["freeze_norm"] is True and training["epochs"] == 1
+    before, after = load_file(weights), load_file(outcome.folder / "weights.safetensors")
+    if strategy == "fine_tune":  # its bottom third is frozen
+        assert torch.equal(before["conv1.weight"], after["conv1.weight"])
+    assert not torch.equal(before["layer3.2.conv2.weight"], after["layer3.2.conv2.weight"])
+
+
+def test_scratch_leaves_the_weights_alone(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {"data": str(photos), "weights": str(weights), "threads": 1, "strategy": "scratch", "model": "resnet20", "epochs": 1}
+    outcome = jobs.perform("train", settings, out=tmp_path / "run")
+    assert outcome.folder
+    assert "source" not in runs.open(outcome.folder).read_json("model.json")
+
+
+def test_probe_scores_stages_and_draws(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {"data": str(photos), "weights": str(weights), "plot": str(tmp_path / "depth.svg")}
+    outcome = jobs.perform("probe", settings)
+    assert outcome.folder is None
+    stages = [row["stage"] for row in outcome.result["stages"]]
+    assert stages == ["layer1.2", "layer2.2", "layer3.2"]
+    assert all(row["accuracy"] > 0.9 for row in outcome.result["stages"])
+    assert (tmp_path / "depth.svg").read_text().startswith("<svg ")
+    text = probe.lines(outcome.result)
+    for word in ("LogME", "H-score", "layer2.2", "linear on", "minutes", "its input is that of torchvision"):
+        assert word in text
+
+
+def test_what_cannot_be_probed(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="probe needs the pretrained weights to probe: --weights FILE"):
+        jobs.perform("probe", {"data": str(photos)})
+    path = tmp_path / "own.safetensors"
+    save_file(models.load("photonet", classes=3, input_size=(64, 64)).state_dict(), path)
+    with pytest.raises(UsageError, match="belongs to a network of Convsmith's own"):
+        jobs.perform("probe", {"data": str(photos), "weights": str(path), "model": "photonet"})

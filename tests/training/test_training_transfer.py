@@ -1,0 +1,220 @@
+"""Training from given weights: what learns when, exact resume, and the scores against independent formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+from torch import nn
+
+from convsmith.data.preprocess import Preprocess
+from convsmith.training import Training, fit
+from convsmith.training.blocks import blocks
+from convsmith.training.features import Features, extract, extract_below, head_of, stages_of
+from convsmith.training.probing import StageScore, recommend, score_stages
+from convsmith.training.transfer import Transfer
+from convsmith.training.transferability import classifier, cross_validated, linear_layer, log_evidence, shrunk_h_score
+from convsmith.training.updates import Updater
+
+FAST = {"deterministic": True, "precision": "float32", "threads": 1, "batch": 16, "learning_rate": 0.02}
+
+
+class Deep(nn.Module):
+    """Three blocks with norms and a head."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.features = nn.Sequential(self.block(1, 4), self.block(4, 6), self.block(6, 8))
+        self.pool, self.flatten, self.head = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4)
+
+    def block(self, channels: int, width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.flatten(self.pool(self.features(x))))
+        return out
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], module: nn.Module) -> set[str]:
+    return {name.rsplit(".", 1)[0] for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def clusters(n: int, maps: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    return (rng.standard_normal((n, maps)) + apart * np.eye(maps)[labels]).astype(np.float32), labels.astype(np.int64)
+
+
+def test_factors_and_moments_of_the_blocks() -> None:
+    rates = {
+        kind: [(b.name, b.factor, b.since) for b in blocks(Deep(), Transfer(strategy=kind))] for kind in ("linear", "fine_tune", "full")
+    }
+    assert rates["fine_tune"] == [("features.0", 0, 0), ("features.1", 0.01, 0), ("features.2", 0.1, 0), ("head", 1, 0)]
+    assert [factor for _, factor, _ in rates["linear"]] == [0, 0, 0, 1]
+    assert [factor for _, factor, _ in rates["full"]] == [0.1, 0.1, 0.1, 1]
+    head_first = blocks(Deep(), Transfer(strategy="head_first", head_part=0.2))
+    assert [round(block.since, 3) for block in head_first] == [0.6, 0.4, 0.2, 0]
+    decayed = blocks(Deep(), Transfer(strategy="full", layer_decay=0.5))
+    assert [block.factor for block in decayed] == [0.125, 0.25, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "moves"),
+    [
+        ("linear", {"head"}),
+        ("fine_tune", {"features.1.0", "features.1.1", "features.2.0", "features.2.1", "head"}),
+        ("full", {f"features.{i}.{j}" for i in range(3) for j in range(2)} | {"head"}),
+    ],
+)
+def test_frozen_layers_and_their_norms_stay_bit_for_bit(kind: str, moves: set[str], dataset, preprocess) -> None:
+    module = Deep()
+    before = state(module)
+    fit(module, dataset, Training(epochs=2, transfer={"strategy": kind}, **FAST), preprocess=preprocess)
+    assert changed(before, module) == moves
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_norms_keep_their_statistics_when_asked(dataset, preprocess) -> None:
+    module = Deep()
+    before = state(module)
+    config = Training(epochs=1, transfer={"strategy": "full", "freeze_norm": True}, **FAST)
+    fit(module, dataset, config, preprocess=preprocess)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]) == ("running" in name or "num_batches" in name), name
+
+
+def test_the_head_learns_alone_first_and_blocks_follow_from_the_top(dataset, preprocess) -> None:
+    module = Deep()
+    updater = Updater(module, Training(transfer={"strategy": "head_first", "head_part": 0.2}, **FAST), preprocess, None)
+    updater._open(0.1)
+    assert {name.split(".")[0] for name, p in module.named_parameters() if p.requires_grad} == {"head"}
+    assert not module.features[2][1].training
+    updater._open(0.2)
+    assert {name for name, p in module.named_parameters() if p.requires_grad and "weight" in name} == {
+        "features.2.0.weight",
+        "features.2.1.weight",
+        "head.weight",
+    }
+    updater._open(0.61)
+    assert all(p.requires_grad for p in module.parameters()) and module.features[0][1].training
+
+
+@pytest.mark.parametrize("kind", ["head_first", "fine_tune"])
+def test_resume_ends_as_if_it_had_never_stopped(kind: str, dataset, preprocess, tmp_path) -> None:
+    config = Training(epochs=4, optimizer="adamw", checkpoint_s=0, transfer={"strategy": kind, "anchor": 0.1}, **FAST)
+    whole = fit(Deep(), dataset, config, preprocess=preprocess)
+
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, done: float, total: float, **_: object) -> None:
+        if stage == "train" and done == 11:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(Deep(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, progress=stop)
+    again = fit(Deep(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, resume=True)
+    assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in whole.module.state_dict().items())
+
+
+def test_the_anchor_pulls_back_to_the_given_weights(dataset, preprocess) -> None:
+    def distance(anchor: float) -> float:
+        module = Deep()
+        before = state(module)
+        config = Training(epochs=3, weight_decay=0.0, transfer={"strategy": "full", "anchor": anchor}, **FAST)
+        fit(module, dataset, config, preprocess=preprocess)
+        body = ((name, p.detach()) for name, p in module.named_parameters() if name.startswith("features"))
+        return sum(float((p - before[name]).square().sum()) for name, p in body)
+
+    assert distance(100.0) < 0.1 * distance(0.0)
+
+
+def test_log_evidence_is_the_largest_marginal_likelihood() -> None:
+    """The evidence of y = F w + noise is a normal density of y with covariance I / beta + F F' / alpha, maximised over both."""
+    for maps in (5, 40):  # fewer features than images, and more
+        features, labels = clusters(30, maps, 1.5)
+        f, expected = features.astype(np.float64), []
+        for label in range(3):
+            y = (labels == label).astype(np.float64)
+
+            def loss(logs: np.ndarray, y: np.ndarray = y, f: np.ndarray = f) -> float:
+                covariance = np.eye(30) / np.exp(logs[1]) + f @ f.T / np.exp(logs[0])
+                return -float(multivariate_normal.logpdf(y, np.zeros(30), covariance))
+
+            expected.append(-minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).fun / 30)
+        assert log_evidence(features, labels) == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_h_score_of_many_images_is_the_plain_one_and_orders_separation() -> None:
+    features, labels = clusters(6000, 4, 2.0)
+    f = features.astype(np.float64) - features.mean(0)
+    means = np.stack([f[labels == label].mean(0) for label in range(3)])[labels]
+    plain = np.trace(np.linalg.pinv(np.cov(f.T)) @ np.cov(means.T))
+    assert shrunk_h_score(features, labels) == pytest.approx(plain, rel=0.01)
+    scores = [shrunk_h_score(*clusters(60, 50, apart)) for apart in (0.0, 1.0, 3.0)]
+    assert scores == sorted(scores)
+
+
+def test_a_fitted_layer_answers_as_the_classifier_it_came_from() -> None:
+    for classes in (2, 3):
+        features, labels = clusters(90, 6, 2.0)
+        features, labels = features[labels < classes], labels[labels < classes]
+        weight, bias = linear_layer(features, labels, classes + 1)
+        found = (features @ weight.T + bias).argmax(1)
+        best = [classifier(strength=strength).fit(features, labels).predict(features) for strength in (1e-3, 1e-2, 1e-1)]
+        assert any(np.array_equal(found, each) for each in best)
+        assert (found == labels).mean() > 0.7
+    assert cross_validated(features, labels).mean() > cross_validated(*clusters(90, 6, 0.0)).mean()
+
+
+def test_features_are_what_the_modules_give(dataset, preprocess) -> None:
+    module = Deep().train()
+    stages = stages_of(module, preprocess)
+    assert (stages, head_of(module)[0]) == (("features.0", "features.1", "features.2", "pool"), "head")
+    found = extract(module, dataset.val, preprocess, stages, mirror=True)
+    below = extract_below(module, "head", dataset.val, preprocess)
+    assert module.training and isinstance(module.head, nn.Linear)
+    from convsmith.data import normalise
+
+    x = torch.from_numpy(normalise(np.stack([dataset.val.image(i) for i in range(len(dataset.val))]), preprocess))
+    module.eval()
+    with torch.inference_mode():
+        np.testing.assert_allclose(found.images["features.1"], module.features[:2](x).mean((2, 3)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.mirrored["features.0"], module.features[:1](x.flip(3)).mean((2, 3)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(below.images["head"], module.flatten(module.pool(module.features(x))), rtol=1e-5, atol=1e-6)
+    assert np.array_equal(found.labels, dataset.val.labels)
+    assert [score.stage for score in score_stages(found)] == list(stages)
+
+
+def stage(name: str, accuracy: float, error: float = 0.01) -> StageScore:
+    return StageScore(name, 8, accuracy, error, accuracy, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "early", "last", "strategy", "where"),
+    [
+        (20, 0.6, 0.8, "linear", "last"),
+        (20, 0.9, 0.8, "linear_on_stage", "early"),
+        (500, 0.6, 0.8, "fine_tune", "last"),
+        (500, 0.9, 0.8, "full", "early"),
+        (20, 0.5, 0.5, "scratch", "early"),
+    ],
+)
+def test_the_matrix_of_little_and_much_similar_and_different(per_class: int, early: float, last: float, strategy: str, where: str) -> None:
+    labels = np.repeat(np.arange(2), per_class)
+    features = Features(("early", "last"), {}, {}, labels, 60.0)
+    found = recommend((stage("early", early), stage("last", last)), features)
+    assert (found.strategy, found.stage) == (strategy, where)
+    assert f"{per_class} images a class are {'little' if per_class < 100 else 'much'}" in found.reason
+    assert found.minutes > 0
+
+
+def test_grey_images_reach_a_colour_network() -> None:
+    assert stages_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)), Preprocess(8, 8)) == ("1",)
