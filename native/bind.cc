@@ -24,4 +24,5 @@ NB_MODULE(_native, m) {
     bind_rounded(m);
     bind_rounding(m);
     bind_tensor(m);
+    bind_program(m);
 }

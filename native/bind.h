@@ -24,3 +24,4 @@ void bind_convolution(nanobind::module_& m);
 void bind_rounded(nanobind::module_& m);
 void bind_rounding(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);
+void bind_program(nanobind::module_& m);

@@ -14,6 +14,7 @@ namespace convsmith {
     void round_wide(Numbers, Numbers, size_t, size_t, const WideRounding&, const Scale&, const Key&);     \
     void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&); \
     extern const ConvolutionTable kConvolutions;                                                          \
+    extern const OperatorTable kOperators;                                                                \
     void rounded_wide(const RoundedPlan&, const RoundedTile&);                                            \
     void rounded_narrow(const RoundedPlan&, const RoundedTile&);                                          \
     void rounded_whole(const RoundedPlan&, const RoundedTile&);                                           \
@@ -29,24 +30,26 @@ CONVSMITH_DECLARE(avx512)
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
-        std::vector<Level> list = {{"reference",
-                                    round_reference,
-                                    round_wide_reference,
-                                    count_reference,
-                                    &kReferenceConvolutions,
-                                    {rounded_reference, rounded_reference, rounded_reference},
-                                    nullptr},
-                                   {"portable", portable::round, portable::round_wide, portable::count,
-                                    &portable::kConvolutions, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
+        std::vector<Level> list = {
+            {"reference",
+             round_reference,
+             round_wide_reference,
+             count_reference,
+             &kReferenceConvolutions,
+             &portable::kOperators,
+             {rounded_reference, rounded_reference, rounded_reference},
+             nullptr},
+            {"portable", portable::round, portable::round_wide, portable::count, &portable::kConvolutions,
+             &portable::kOperators, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions,
+            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions, &avx2::kOperators,
                             CONVSMITH_ROUNDED(avx2), avx2::rounded_survey});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, &avx512::kConvolutions,
-                            CONVSMITH_ROUNDED(avx512), avx512::rounded_survey});
+                            &avx512::kOperators, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey});
 #endif
         return list;
     }();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "operators.h"
 #include "round.h"
 #include "rounded.h"
 
@@ -16,6 +17,7 @@ struct Level {
     RoundWideRange round_wide;
     CountRange count;
     const ConvolutionTable* convolutions;
+    const OperatorTable* operators;
     RoundedRun rounded[kCarriers];  // by Carrier
     RoundedLook look;               // null for the reference, which needs no choice
 };

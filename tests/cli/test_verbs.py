@@ -241,3 +241,19 @@ def test_precision_finds_fewer_bits_and_confirms_them(call: Call, call_json: Cal
     assert runs.open(trained).has("plan.json") and runs.open(trained).has("precision.svg")
     code, _, err = call("precision", trained, "--families", "itn")
     assert code == 2 and "Did you mean 'int'?" in err
+
+
+def test_the_native_engine_predicts_as_torch_does(
+    call: Call, call_json: CallJson, trained: Path, tmp_path: Path, write_images: Write
+) -> None:
+    folder, file = write_images(tmp_path / "in", {"x": 4}, side=13), tmp_path / "digits.program"
+    code, found = call_json("export", trained, "--target", "native", "--out", file)
+    assert code == 0 and found["result"]["parity"]["passed"] and found["result"]["parity"]["runtime"] == "native"
+    by_torch = call_json("predict", trained, folder)[1]["result"]["predictions"]
+    for arguments in ((trained, folder, "--engine", "native"), (file, folder)):
+        rows = call_json("predict", *arguments)[1]["result"]["predictions"]
+        for row, expected in zip(rows, by_torch, strict=True):
+            assert row["best"][0]["class"] == expected["best"][0]["class"]
+            assert row["best"][0]["score"] == pytest.approx(expected["best"][0]["score"], abs=1e-5)
+    code, _, err = call("predict", tmp_path / "a.onnx", folder, "--engine", "native")
+    assert code == 2 and "--engine native takes a run" in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convsmith.compiler import build
+from convsmith.compiler import interpret
 from convsmith.errors import UsageError
 from convsmith.graph import Graph, Node, Value, fold_constants, prune, reads, remove_node, rename, replace_node, with_weights
 
@@ -25,13 +25,13 @@ def chain() -> Graph:
 def test_remove_node_reconnects_its_readers() -> None:
     graph = remove_node(chain(), "relu")
     assert [node.name for node in graph] == ["fc", "twice"]
-    np.testing.assert_array_equal(build(graph)(X), 2 * X @ chain().weights["w"].T)
+    np.testing.assert_array_equal(interpret(graph)(X), 2 * X @ chain().weights["w"].T)
 
 
 def test_removed_output_keeps_the_outputs_name() -> None:
     graph = remove_node(chain(), "twice")
     assert graph.outputs == chain().outputs
-    np.testing.assert_array_equal(build(graph)(X), np.maximum(X @ chain().weights["w"].T, 0))
+    np.testing.assert_array_equal(interpret(graph)(X), np.maximum(X @ chain().weights["w"].T, 0))
 
 
 def test_a_node_on_the_input_alone_cannot_be_removed() -> None:
@@ -44,7 +44,7 @@ def test_replace_node_drops_weights_nobody_reads() -> None:
     new = (Node("narrow", "Gemm", ("x", "a"), ("narrow",)), Node("wide", "Gemm", ("narrow", "b"), ("fc",)))
     graph = replace_node(chain(), "fc", new, {"a": np.ones((6, 2), np.float32), "b": np.ones((2, 3), np.float32)})
     assert set(graph.weights) == {"a", "b"}
-    np.testing.assert_allclose(build(graph)(X), np.maximum(4 * X.sum(1, keepdims=True), 0) * np.ones(3), rtol=1e-6)
+    np.testing.assert_allclose(interpret(graph)(X), np.maximum(4 * X.sum(1, keepdims=True), 0) * np.ones(3), rtol=1e-6)
 
 
 def test_rename_changes_every_occurrence_and_nothing_else() -> None:
@@ -52,7 +52,7 @@ def test_rename_changes_every_occurrence_and_nothing_else() -> None:
     assert [node.name for node in graph] == ["fc", "activation", "logits"]
     assert graph.node("logits").inputs == ("activation", "activation")
     assert (graph.inputs[0].name, graph.outputs[0].name, set(graph.weights)) == ("image", "logits", {"weight"})
-    np.testing.assert_array_equal(build(graph)(X), build(chain())(X))
+    np.testing.assert_array_equal(interpret(graph)(X), interpret(chain())(X))
 
 
 def test_rename_refuses_unknown_and_colliding_names() -> None:
@@ -105,4 +105,4 @@ def test_shape_arithmetic_becomes_a_constant_for_any_batch() -> None:
     assert folded.weights[folded.node("y").inputs[1]].tolist() == [-1, 2, 3]
     for batch in (1, 2, 3):
         x = np.resize(X, (batch, 6))
-        np.testing.assert_array_equal(build(folded)(x), build(graph)(x))
+        np.testing.assert_array_equal(interpret(folded)(x), interpret(graph)(x))

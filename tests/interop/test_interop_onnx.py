@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convsmith import models
-from convsmith.compiler import build
+from convsmith.compiler import interpret
 from convsmith.errors import DataError, UnsupportedError
 from convsmith.graph import Graph, Node, Value
 from convsmith.interop import onnx as interop_onnx
@@ -85,7 +85,7 @@ def test_other_operators_run_in_onnx_runtime() -> None:
     for opset in (18, 20):
         data = interop_onnx.write(graph, opset=opset)
         np.testing.assert_allclose(run(data, x)[0], expected, rtol=2e-5, atol=1e-7)
-        np.testing.assert_allclose(build(interop_onnx.read(data))(x), expected, rtol=2e-5, atol=1e-7)
+        np.testing.assert_allclose(interpret(interop_onnx.read(data))(x), expected, rtol=2e-5, atol=1e-7)
     assert interop_onnx.read(interop_onnx.write(graph, opset=20)) == graph
 
 
@@ -180,8 +180,8 @@ def test_old_operator_sets_are_converted() -> None:
     data = model_of(nodes, {}, 9, ["N", 3, 4], ["N", 1, 4]).SerializeToString()
     graph = interop_onnx.read(data)
     x = image(2, 3, 4) * 2
-    np.testing.assert_allclose(build(graph)(x), np.clip(x, -1, 1)[:, None].mean(2), rtol=1e-6)
-    np.testing.assert_allclose(build(graph)(x), run(data, x)[0], rtol=1e-6)
+    np.testing.assert_allclose(interpret(graph)(x), np.clip(x, -1, 1)[:, None].mean(2), rtol=1e-6)
+    np.testing.assert_allclose(interpret(graph)(x), run(data, x)[0], rtol=1e-6)
 
 
 def test_exported_reshapes_fold_to_constants() -> None:
@@ -200,7 +200,7 @@ def test_exported_reshapes_fold_to_constants() -> None:
     assert [(node.name, node.op) for node in graph] == [("flat", "Reshape"), ("y", "Gemm")]
     x = image(3, 3, 4)
     with torch.no_grad():
-        np.testing.assert_allclose(pytorch.write(graph)(torch.from_numpy(x)).numpy(), build(graph)(x), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(pytorch.write(graph)(torch.from_numpy(x)).numpy(), interpret(graph)(x), rtol=1e-5, atol=1e-6)
 
 
 def test_unknown_operators_are_all_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convsmith import models
-from convsmith.compiler import build
+from convsmith.compiler import interpret
 from convsmith.graph import Graph, Node, Value
 from convsmith.interop import pytorch
 from convsmith.redesign import fold_batch_norm
@@ -29,7 +29,7 @@ def with_statistics(module: nn.Module) -> nn.Module:
 
 def outputs_agree(before: Graph, after: Graph, x: np.ndarray) -> None:
     """Compare in float64: what remains is the rounding of the new weights to float32, 6e-8 each."""
-    y, z = build(before)(x.astype(np.float64)), build(after)(x.astype(np.float64))
+    y, z = interpret(before)(x.astype(np.float64)), interpret(after)(x.astype(np.float64))
     np.testing.assert_allclose(z, y, rtol=0, atol=2e-6 * np.abs(y).max())
     assert after.outputs == before.outputs
 

@@ -1,5 +1,7 @@
-"""A graph becomes a program: one algorithm a layer, no torch."""
+"""A graph becomes a program: passes, plan, native steps; no torch."""
 
-from convsmith.compiler.program import Program, build
+from convsmith.compiler.interpreter import Interpreter, interpret
+from convsmith.compiler.program import Program, build, load
+from convsmith.compiler.shipping import export, open_session
 
-__all__ = ["Program", "build"]
+__all__ = ["Interpreter", "Program", "build", "export", "interpret", "load", "open_session"]

@@ -1,108 +1,154 @@
-"""The evaluator: a graph with an algorithm chosen for each convolution, run on NumPy arrays."""
+"""A compiled network: one graph, an executable for each set of input shapes it has met."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convsmith.errors import UnsupportedError, UsageError, near
-from convsmith.graph import Graph, Node, Value, dying_values
-from convsmith.kernels import ALGORITHMS, Algorithm, ConvolutionShape, convolution_shape
-from convsmith.kernels.reference import OPERATORS
+from convsmith.compiler import store
+from convsmith.compiler.choices import Chooser, Decisions
+from convsmith.compiler.description import describe
+from convsmith.compiler.emit import EMITTERS
+from convsmith.compiler.executable import Executable
+from convsmith.compiler.interpreter import check_inputs
+from convsmith.compiler.lowering import fuse, simplify
+from convsmith.compiler.planner import Layout, Planner
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.graph import Graph, Shape
+from convsmith.graph.shapes import COMPUTED, infer
+from convsmith.kernels import instruction_set, instruction_sets, processor_count
 
 Array = np.ndarray[Any, Any]
-Step = Callable[[Sequence[Any]], Any]
 
 
 class Program:
-    """A graph ready to run; call it with one array an input, get one output or a tuple of them.
+    """A network that runs natively; call it with one float32 array an input, get one output or a tuple of them.
 
-    ``algorithms`` says which algorithm each two-dimensional convolution with constant weights uses. Numbers keep the type
-    of the input: float32 weights are exact in float64, so a float64 input gives a float64 oracle.
+    Any batch, and any image size that the graph allows: the first call with new shapes plans anew, later ones find the plan.
+    May be called from several threads at a time. ``chooser`` picks algorithms; ``metadata`` is kept in the file.
     """
 
-    def __init__(self, graph: Graph, algorithms: Mapping[str, str]) -> None:
-        self.graph = graph
-        self.algorithms = dict(algorithms)
-        self._dying = dying_values(graph)
-        self._steps: dict[str, Step] = {node.name: _step(node, self.algorithms.get(node.name)) for node in graph}
+    def __init__(self, graph: Graph, chooser: Chooser, threads: int, metadata: Mapping[str, str] | None = None) -> None:
+        self.graph, self.threads, self.metadata = graph, threads, dict(metadata or {})
+        self.level = chooser.level
+        self._chooser = chooser
+        self._executables: dict[tuple[Shape, ...], Executable] = {}
+        self._prepared: dict[Any, Array] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, *inputs: Array) -> Any:
-        check_inputs(self.graph, inputs)
-        weights: Mapping[str, Array] = self.graph.weights
-        values: dict[str, Array] = {value.name: array for value, array in zip(self.graph.inputs, inputs, strict=True)}
-        for node, dying in zip(self.graph, self._dying, strict=True):
-            given = [(values[name] if name in values else weights[name]) if name else None for name in node.inputs]
-            try:
-                result = self._steps[node.name](given)
-            except (UsageError, UnsupportedError, ValueError, IndexError) as error:
-                shown = ", ".join("-" if array is None else str(array.shape) for array in given)
-                kind = UnsupportedError if isinstance(error, UnsupportedError) else UsageError
-                raise kind(f"node {node.name!r} ({node.op}) cannot take shapes {shown}: {error}") from error
-            values.update(zip(node.outputs, result if isinstance(result, tuple) else (result,), strict=False))
-            for name in dying:
-                values.pop(name, None)
-        outputs = tuple(values[value.name] if value.name in values else weights[value.name] for value in self.graph.outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
+        arrays = [np.ascontiguousarray(array) for array in inputs]
+        executable = self._executables.get(tuple(array.shape for array in arrays))
+        if executable is None or any(array.dtype != np.float32 for array in arrays):
+            executable = self._checked(arrays)
+        outputs = executable(arrays)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def executable(self, *shapes: Shape) -> Executable:
+        """Return what runs inputs of these shapes, planned now if it was not before."""
+        with self._lock:
+            if shapes not in self._executables:
+                layout, outputs = self._layout(shapes)
+                self._executables[shapes] = Executable(layout, shapes, outputs, self.level, self._prepared)
+            return self._executables[shapes]
+
+    def describe(self, *shapes: Shape) -> str:
+        """Return the steps for inputs of these shapes, by default one image each, with algorithms, bytes and peak memory."""
+        chosen = shapes or self.single()
+        if chosen is None:
+            raise UsageError(f"the inputs of {self.graph.name!r} have free sizes; give a shape for each, such as (1, 3, 224, 224)")
+        return describe(self.graph.name, chosen, self.executable(*chosen), self.level, self.threads)
+
+    def save(self, path: Path | str) -> None:
+        """Write graph, weights, the tuner's decisions and metadata as one file; see docs/engine.md for its layout."""
+        store.save(path, self.graph, self.decisions, self.metadata)
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was chosen by measuring, for each kind of layer."""
+        return self._chooser.decisions
+
+    def single(self) -> tuple[Shape, ...] | None:
+        """Return the shapes of one image, or None when the graph leaves more than the batch free."""
+        shapes = tuple(tuple(1 if axis == 0 and n == -1 else n for axis, n in enumerate(v.shape)) for v in self.graph.inputs)
+        return None if any(-1 in shape for shape in shapes) else shapes
+
+    def check(self) -> None:
+        """Plan for one image, where the graph has a fixed size, so that what the engine lacks is named before anything runs."""
+        single = self.single()
+        if single is not None:
+            # a graph may take batches of another size only; what is wrong with them is said when one comes
+            with contextlib.suppress(UsageError):
+                self._layout(single)
+
+    def _layout(self, shapes: Sequence[Shape]) -> tuple[Layout, list[Shape]]:
+        sizes = {value.name: shape for value, shape in zip(self.graph.inputs, shapes, strict=True)}
+        values, known = infer(self.graph, 1, sizes)
+        fused = fuse(self.graph, values)
+        values = {**{name: array.shape for name, array in fused.weights.items()}, **values}
+        layout = Planner(fused, values, known, self._chooser, self.threads).plan(EMITTERS)
+        return layout, [values[value.name] for value in self.graph.outputs]
+
+    def _checked(self, arrays: Sequence[Array]) -> Executable:
+        check_inputs(self.graph, arrays)
+        for value, array in zip(self.graph.inputs, arrays, strict=True):
+            if array.dtype != np.float32:
+                raise UsageError(
+                    f"input {value.name!r} is {array.dtype}; the native engine takes float32 (x.astype('float32')), "
+                    "compiler.interpret also float64"
+                )
+        return self.executable(*(array.shape for array in arrays))
 
 
-def build(graph: Graph, algorithms: Mapping[str, str] | None = None, default: str = "im2col") -> Program:
-    """Return a program of reference kernels.
+def build(
+    graph: Graph,
+    *,
+    tune: bool | float = False,
+    accuracy: float | None = None,
+    threads: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Program:
+    """Compile a graph: fold and fuse, choose algorithms, plan memory; it then runs without torch, natively.
 
-    ``algorithms`` maps nodes to names of ``kernels.ALGORITHMS``; other convolutions use ``default``.
+    ``tune``: choose algorithms by measuring each new layer on this machine, for at most that many seconds in all (True: until
+    every choice is clear); what was measured before is remembered. ``accuracy``: the largest error that an algorithm may have,
+    relative to the largest output of a layer. ``threads``: by default all processors.
 
-    Raises: ``UnsupportedError`` naming every node whose operator has no kernel, ``UsageError`` for an unknown algorithm or node.
+    Raises: ``UnsupportedError`` naming every operator without a native kernel, or without the native module; ``UsageError``
+    for arguments out of range.
     """
-    unknown = [f"{node.op} (node {node.name!r})" for node in graph if node.op not in OPERATORS]
+    threads = processor_count() if threads is None else threads
+    if threads < 1:
+        raise UsageError(f"threads is {threads}; give at least 1")
+    if not instruction_sets():
+        raise UnsupportedError("the native module is not built here; use compiler.interpret, or export to ONNX or OpenVINO")
+    simple = simplify(graph)
+    refuse_unknown(simple)
+    program = Program(simple, Chooser(threads, instruction_set(), tune=tune, accuracy=accuracy), threads, metadata)
+    program.check()
+    return program
+
+
+def load(path: Path | str, *, threads: int | None = None) -> Program:
+    """Open a file that ``Program.save`` wrote; its decisions hold on the processor and with the threads they were measured for.
+
+    Raises: ``DataError`` for any other file, a broken one, or one of a newer version.
+    """
+    graph, decisions, metadata = store.load(path)
+    threads = processor_count() if threads is None else threads
+    return Program(graph, Chooser(threads, instruction_set(), decisions=decisions), threads, metadata)
+
+
+def refuse_unknown(graph: Graph) -> None:
+    """Raise ``UnsupportedError`` naming all that the engine cannot run; shape arithmetic is done while planning."""
+    unknown = [f"{node.op} (node {node.name!r})" for node in graph if node.op not in EMITTERS and node.op not in COMPUTED]
     if unknown:
-        raise UnsupportedError(f"no kernel for {', '.join(unknown)}; export to ONNX or OpenVINO and run it there")
-    convolutions = [node.name for node in graph if node.op == "Conv" and node.inputs[1] in graph.weights]
-    for name, algorithm in {**(algorithms or {}), "": default}.items():
-        if algorithm not in ALGORITHMS:
-            raise UsageError(f"no algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}.{near(algorithm, ALGORITHMS)}")
-        if name and name not in convolutions:
-            raise UsageError(f"{name!r} is no convolution of graph {graph.name!r}.{near(name, convolutions)}")
-    planar = [name for name in convolutions if graph.weights[graph.node(name).inputs[1]].ndim == 4]
-    return Program(graph, {name: (algorithms or {}).get(name, default) for name in planar})
-
-
-def _step(node: Node, algorithm: str | None) -> Step:
-    """Return what evaluates one node."""
-    if algorithm is not None:
-        return Convolution(node, ALGORITHMS[algorithm])
-    operator = OPERATORS[node.op]
-    return lambda inputs: operator(inputs, node.attributes)
-
-
-class Convolution:
-    """One convolution; the weights are prepared once for each size of input."""
-
-    def __init__(self, node: Node, algorithm: Algorithm) -> None:
-        self.node, self.algorithm = node, algorithm
-        self._prepared: dict[ConvolutionShape, Any] = {}
-
-    def __call__(self, inputs: Sequence[Any]) -> Array:
-        x_nchw, w_kcrs = inputs[0], inputs[1]
-        shape = convolution_shape(x_nchw.shape, w_kcrs.shape, self.node.attributes, str(x_nchw.dtype))
-        if not self.algorithm.supports(shape):
-            raise UnsupportedError(f"algorithm {self.algorithm.name!r} does not support it")
-        if shape not in self._prepared:
-            self._prepared[shape] = self.algorithm.prepare(w_kcrs, shape)
-        y_nkhw: Array = self.algorithm.run(x_nchw, self._prepared[shape], shape)
-        bias = inputs[2] if len(inputs) > 2 else None
-        return y_nkhw if bias is None else y_nkhw + bias[:, None, None]
-
-
-def check_inputs(graph: Graph, inputs: Sequence[Array]) -> None:
-    """Raise ``UsageError`` unless the arrays fit the inputs of the graph."""
-    if len(inputs) != len(graph.inputs):
-        raise UsageError(f"graph {graph.name!r} takes {len(graph.inputs)} inputs, got {len(inputs)}")
-    for value, array in zip(graph.inputs, inputs, strict=True):
-        if not fits(value, array.shape):
-            raise UsageError(f"input {value.name!r} has shape {value.shape} (-1 is any size), got {array.shape}")
-
-
-def fits(value: Value, shape: tuple[int, ...]) -> bool:
-    return len(shape) == len(value.shape) and all(n in (-1, given) for n, given in zip(value.shape, shape, strict=True))
+        raise UnsupportedError(f"no native kernel for {', '.join(unknown)}; export to ONNX or OpenVINO and run it there")
+    for value in graph.inputs:
+        if value.dtype != "float32":
+            raise UnsupportedError(f"input {value.name!r} has type {value.dtype}; the native engine takes float32")

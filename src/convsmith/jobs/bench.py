@@ -47,6 +47,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
     from convsmith import targets
 
+    notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="convsmith-") as folder:
         path = network.run.folder / "model.onnx"
         if not path.exists():
@@ -59,12 +60,13 @@ def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
             path,
             image_size=(height, width),
             torch_run=_torch(network, config.threads),
+            more=_native(network, config.threads, notes),
             threads=config.threads,
             batches=config.batches,
             rounds=config.rounds,
         )
     whole = [row | {"runtime": f"{row['runtime']}, whole file"} for row in found["file"]]
-    return found | {"rows": [_in_seconds(row) for row in [*found["network"], *whole]]}
+    return found | {"rows": [_in_seconds(row) for row in [*found["network"], *whole]], "notes": [*found["notes"], *notes]}
 
 
 def _of_file(config: Config, path: Path) -> dict[str, Any]:
@@ -95,6 +97,17 @@ def _torch(network: trained.Trained, threads: int) -> Any:
             return network.module(torch.from_numpy(x_nchw))
 
     return run
+
+
+def _native(network: trained.Trained, threads: int, notes: list[str]) -> dict[str, Any]:
+    """Return the native engine, tuned for at most five seconds; where it cannot run the network a note says why."""
+    from convsmith import compiler
+
+    try:
+        return {"convsmith": compiler.build(network.graph, tune=5.0, threads=threads)}
+    except UnsupportedError as error:
+        notes.append(str(error))
+        return {}
 
 
 def _in_seconds(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,11 +34,16 @@ class Network:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def open_network(name: str) -> Network:
-    """Open a run (its folder, name or ``last``) or an exported file."""
-    if Path(name).suffix in (".onnx", ".xml"):
+def open_network(name: str, engine: str = "torch") -> Network:
+    """Open a run (its folder, name or ``last``), computed by torch or natively, or an exported file with its own runtime."""
+    if Path(name).suffix in (".onnx", ".xml", ".program"):
+        if engine == "native" and Path(name).suffix != ".program":
+            raise UsageError(
+                f"{name!r} runs in its own runtime; --engine native takes a run, or a file of `convsmith export --target native`"
+            )
         return _exported(name)
-    return of_run(trained.load(runs.open(runs.find(name, runs.root()))))
+    network = trained.load(runs.open(runs.find(name, runs.root())))
+    return natively(network) if engine == "native" else of_run(network)
 
 
 def of_run(network: trained.Trained) -> Network:
@@ -56,14 +61,28 @@ def of_run(network: trained.Trained) -> Network:
     return Network(network.name, network.classes, logits, network.run)
 
 
+def natively(network: trained.Trained) -> Network:
+    """Return a trained network, compiled for the native engine, as a classifier."""
+    from convsmith import compiler
+
+    program = compiler.build(network.graph)
+
+    def logits(images: Images, batch: int) -> NDArray[np.float32]:
+        small = (data.resize(image, network.preprocess) for image in images)
+        parts = [program(data.normalise(np.stack(part), network.preprocess)) for part in _chunks(small, batch)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(network.classes)), np.float32)
+
+    return Network(network.name, network.classes, logits, network.run)
+
+
 def _exported(name: str) -> Network:
-    from convsmith import targets
+    from convsmith import compiler, targets
     from convsmith.targets.prediction import outputs
 
     path = Path(name).expanduser()
     if not path.is_file():
         raise UsageError(f"there is no file {name!r}; `convsmith export RUN` writes one")
-    session = targets.load(path)
+    session = compiler.open_session(path) if path.suffix == ".program" else targets.load(path)
 
     def logits(images: Images, batch: int) -> NDArray[np.float32]:
         parts = [found for _, _, found in outputs(session, images, batch=batch)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,9 @@ from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import printable, size, table
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from convsmith import targets
     from convsmith.data.dataset import Dataset
 
@@ -22,8 +25,10 @@ class Config(Settings):
     """Which run, to which file."""
 
     run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
-    out: Path | None = Field(None, description="File to write; by default model.onnx (model.xml for openvino) in the run")
-    target: Literal["onnx", "openvino"] = Field("onnx", description="Kind of file")
+    out: Path | None = Field(
+        None, description="File to write; by default model.onnx (model.xml for openvino, model.program for native) in the run"
+    )
+    target: Literal["onnx", "openvino", "native"] = Field("onnx", description="Kind of file")
     images: int = Field(0, ge=0, description="Validation images to prove it on; 0 takes all")
     overwrite: bool = Field(False, description="Replace the file when it exists")
     workers: int = Field(0, ge=0, description="Processes that decode images")
@@ -36,7 +41,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     """
     import numpy as np
 
-    from convsmith import targets, training
+    from convsmith import training
 
     network = trained.load(runs.open(record.folder))
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
@@ -44,22 +49,32 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     rows = np.unique(np.linspace(0, len(split) - 1, min(config.images or len(split), len(split))).astype(np.int64))
     record.progress("export", 0, 1)
     logits = training.score(network.module, split, network.preprocess, workers=config.workers)[rows]
-    exported = targets.export(
-        network.graph,
-        network.preprocess,
-        network.classes,
-        config.out or record.folder / f"model{targets.TARGETS[config.target].suffix}",
-        target=config.target,
-        metadata={"model": network.name, "run": network.run.name},
-        images=(split.image(int(row)) for row in rows),
-        expected_logits=logits,
-        overwrite=config.overwrite,
-    )
+    images = (split.image(int(row)) for row in rows)
+    exported = _written(config, network, record.folder, images, logits)
     record.progress("export", 1, 1)
     found = describe(exported)
     record.write_json("export.json", found)
     record.event("export", file=str(exported.path), parity=str(exported.parity))
     return found | {"path": str(exported.path), "text": str(exported.parity), "labels": len(network.classes)}
+
+
+def _written(
+    config: Config, network: trained.Trained, folder: Path, images: Iterator[NDArray[np.uint8]], logits: NDArray[np.float32]
+) -> targets.Exported:
+    """Write and check the file, by the compiler or by one of the targets that other runtimes read."""
+    from convsmith import compiler, targets
+
+    given: dict[str, Any] = {
+        "metadata": {"model": network.name, "run": network.run.name},
+        "images": images,
+        "expected_logits": logits,
+        "overwrite": config.overwrite,
+    }
+    described = network.graph, network.preprocess, network.classes
+    if config.target == "native":
+        return compiler.export(*described, config.out or folder / "model.program", **given)
+    path = config.out or folder / f"model{targets.TARGETS[config.target].suffix}"
+    return targets.export(*described, path, target=config.target, **given)
 
 
 def describe(exported: targets.Exported) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,10 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", "
 class Config(Settings):
     """Which network, which images."""
 
-    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
+    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx or .program file")
     images: tuple[str, ...] = positional("Images and folders of images", default=())
     top: int = Field(5, ge=1, description="Classes to name for each image")
+    engine: Literal["torch", "native"] = Field("torch", description="What computes a run's network: torch, or the native engine")
     batch: int = Field(16, ge=1, description="Images at once")
     csv: Path | None = Field(None, description="CSV file to write")
     overwrite: bool = Field(False, description="Replace the CSV file when it exists")
@@ -46,7 +47,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     if config.csv and config.csv.exists() and not config.overwrite:
         raise UsageError(f"{config.csv} exists; give another --csv, or --overwrite")
     paths = files(config.images)
-    network = classifier.open_network(config.run)
+    network = classifier.open_network(config.run, config.engine)
     errors: list[str] = []
     images = _read(paths, errors, record)
     rows: list[dict[str, Any]] = []

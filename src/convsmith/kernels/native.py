@@ -82,6 +82,12 @@ def prepare(name: str, w_kcrs: Array, shape: ConvolutionShape, level: str | None
     return Prepared(level, values)
 
 
+def prepared_floats(name: str, shape: ConvolutionShape) -> int:
+    """Return the size of the weights in the algorithm's own layout."""
+    native = importlib.import_module("convsmith._native")
+    return int(native.convolution_prepared_floats(instruction_set(), name, sizes(shape)))
+
+
 def workspace_bytes(name: str, shape: ConvolutionShape, threads: int | None = None) -> int:
     """Return the bytes of scratch memory that ``threads`` threads (by default one a processor) need."""
     native = importlib.import_module("convsmith._native")

@@ -29,7 +29,7 @@ class Session:
     """
 
     path: Path
-    runtime: Runtime
+    runtime: str
     labels: tuple[str, ...]
     preprocess: Preprocess
     metadata: Mapping[str, str]

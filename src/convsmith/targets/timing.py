@@ -57,6 +57,7 @@ def bench(
     *,
     image_size: tuple[int, int],
     torch_run: Candidate | None = None,
+    more: Mapping[str, Candidate] | None = None,
     threads: int = 1,
     batches: Sequence[int] = (1, 16),
     rounds: int = 9,
@@ -64,14 +65,14 @@ def bench(
 ) -> dict[str, Any]:
     """Measure the bare network in torch (a function given by the caller), ONNX Runtime and OpenVINO, and the exported file.
 
-    ``network`` rows read the same normalised float32 pixels; ``file`` rows go from uint8 images of ``image_size`` (height, width) to
-    scores. ``notes`` says which runtime is missing.
+    ``more``: other ways to run the bare network, by name. ``network`` rows read the same normalised float32 pixels; ``file`` rows go
+    from uint8 images of ``image_size`` (height, width) to scores. ``notes`` says which runtime is missing.
     """
     session = load(path, runtime="onnxruntime", threads=threads)
     network = network_bytes(graph)
     rng = np.random.default_rng(seed)
     shape = (session.preprocess.channels, session.preprocess.height, session.preprocess.width)
-    runs: dict[str, Candidate] = {"torch": torch_run} if torch_run else {}
+    runs: dict[str, Candidate] = ({"torch": torch_run} if torch_run else {}) | dict(more or {})
     runs["onnxruntime"] = onnxruntime_run(network, threads)[0]
     whole: dict[str, Candidate] = {"onnxruntime": session.run}
     notes = [] if torch_run else ["torch was not measured"]

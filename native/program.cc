@@ -1,0 +1,73 @@
+// Runs the steps of a network; no memory is taken but the arena of a call that no idle one can serve.
+#include "program.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <new>
+
+namespace convsmith {
+
+const float* Bases::read(const Place& place) const {
+    switch (place.space) {
+        case Space::arena:
+            return arena + place.offset;
+        case Space::constant:
+            return constants[place.index] + place.offset;
+        case Space::input:
+            return inputs[place.index] + place.offset;
+        case Space::output:
+            return outputs[place.index] + place.offset;
+        case Space::none:
+            break;
+    }
+    return nullptr;
+}
+
+// Results go to the arena or to an output; make_step refuses others.
+float* Bases::write(const Place& place) const {
+    return (place.space == Space::output ? outputs[place.index] : arena) + place.offset;
+}
+
+void Program::Free::operator()(float* memory) const { std::free(memory); }
+
+int Program::add_constant(const float* array) {
+    constants_.push_back(array);
+    return int(constants_.size()) - 1;
+}
+
+Program::Arena Program::take() {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!idle_.empty()) {
+            Arena arena = std::move(idle_.back());
+            idle_.pop_back();
+            return arena;
+        }
+    }
+    const size_t unit = kAlignment / sizeof(float), floats = (arena_floats_ / unit + 1) * unit;
+    Arena arena(static_cast<float*>(std::aligned_alloc(kAlignment, floats * sizeof(float))));
+    if (!arena) throw std::bad_alloc();
+    return arena;
+}
+
+void Program::give_back(Arena arena) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle_.push_back(std::move(arena));
+}
+
+void Program::run(const float* const* inputs, float* const* outputs, double* seconds) {
+    Arena arena = take();
+    const Bases bases{arena.get(), constants_.data(), inputs, outputs};
+    for (const auto& step : steps_) {
+        if (!seconds) {
+            step->run(bases);
+            continue;
+        }
+        const auto start = std::chrono::steady_clock::now();
+        step->run(bases);
+        *seconds++ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    give_back(std::move(arena));
+}
+
+}  // namespace convsmith

@@ -1,0 +1,332 @@
+// The kinds of steps: each reads its fields once, and shares its items out over the threads when it runs.
+#include <stdexcept>
+
+#include "operators.h"
+#include "program.h"
+#include "threads.h"
+
+namespace convsmith {
+namespace {
+
+// The fields of a recipe, one after the other.
+class Fields {
+  public:
+    explicit Fields(const Recipe& recipe) : recipe_(recipe) {}
+
+    long size() {
+        if (size_ == recipe_.sizes.size()) fail("sizes");
+        return recipe_.sizes[size_++];
+    }
+    int number() { return int(size()); }
+    float real() {
+        if (number_ == recipe_.numbers.size()) fail("numbers");
+        return recipe_.numbers[number_++];
+    }
+    Place place() {
+        if (place_ == recipe_.places.size()) fail("places");
+        return recipe_.places[place_++];
+    }
+    Place target() {
+        const Place found = place();
+        if (found.space != Space::arena && found.space != Space::output)
+            throw std::invalid_argument("a step of kind " + recipe_.kind + " writes to a constant");
+        return found;
+    }
+    int threads() const { return recipe_.threads; }
+
+    void finish() const {
+        if (size_ != recipe_.sizes.size()) fail("sizes");
+        if (number_ != recipe_.numbers.size()) fail("numbers");
+        if (place_ != recipe_.places.size()) fail("places");
+    }
+
+  private:
+    [[noreturn]] void fail(const char* what) const {
+        throw std::invalid_argument("a step of kind " + recipe_.kind + " has another number of " + what);
+    }
+
+    const Recipe& recipe_;
+    size_t size_ = 0, number_ = 0, place_ = 0;
+};
+
+// Calls body(first, last) for ranges of items. A few ranges a thread even out what one of them is held up by.
+template <class Body>
+void share(long items, int threads, const Body& body) {
+    if (items <= 0) return;
+    const long wanted = threads > 1 ? 4L * threads : 1, parts = items < wanted ? items : wanted;
+    struct Context {
+        const Body& body;
+        long items, parts;
+    } context{body, items, parts};
+    const auto call = [](void* given, size_t part, int) {
+        const Context& c = *static_cast<const Context*>(given);
+        c.body(c.items * long(part) / c.parts, c.items * long(part + 1) / c.parts);
+    };
+    parallel_parts(size_t(parts), threads, call, &context);
+}
+
+long strips(long inner) { return (inner + kStrip - 1) / kStrip; }
+
+Loop loop_of(Fields& fields, bool two) {
+    Loop loop{};
+    loop.rank = fields.number();
+    if (loop.rank < 1 || loop.rank > kAxes) throw std::invalid_argument("a loop nest has 1 to 8 axes");
+    for (long* values : {loop.size, loop.y, loop.a, two ? loop.b : nullptr})
+        for (int axis = 0; values && axis < loop.rank; ++axis) values[axis] = fields.size();
+    return loop;
+}
+
+long product(const Loop& loop, int axes) {
+    long count = 1;
+    for (int axis = 0; axis < axes; ++axis) count *= loop.size[axis];
+    return count;
+}
+
+class ConvolutionStep : public Step {
+  public:
+    ConvolutionStep(const ConvolutionAlgorithm& algorithm, Fields& f) : algorithm_(algorithm), threads_(f.threads()) {
+        Convolution& v = shape_;
+        for (int* field :
+             {&v.n,         &v.c,        &v.h,          &v.w,          &v.k,       &v.r,        &v.s,
+              &v.stride_h,  &v.stride_w, &v.dilation_h, &v.dilation_w, &v.pad_top, &v.pad_left, &v.pad_bottom,
+              &v.pad_right, &v.groups,   &v.out_h,      &v.out_w,      &v.x_pitch, &v.y_pitch})
+            *field = f.number();
+        residual_pitch_ = f.number();
+        activation_ = Activation(f.number());
+        low_ = f.real();
+        high_ = f.real();
+        y_ = f.target();
+        x_ = f.place();
+        weights_ = f.place();
+        bias_ = f.place();
+        residual_ = f.place();
+        workspace_ = f.place();
+        if (!algorithm.supports(v))
+            throw std::invalid_argument(std::string(algorithm.name) + " does not support this convolution");
+    }
+
+    void run(const Bases& at) const override {
+        const Epilogue epilogue{at.read(bias_), at.read(residual_), residual_pitch_, activation_, low_, high_};
+        algorithm_.run(shape_, at.read(x_), at.read(weights_), at.write(y_), epilogue, at.write(workspace_), threads_);
+    }
+
+  private:
+    const ConvolutionAlgorithm& algorithm_;
+    int threads_;
+    Convolution shape_{};
+    int residual_pitch_;
+    Activation activation_;
+    float low_, high_;
+    Place y_, x_, weights_, bias_, residual_, workspace_;
+};
+
+// y[b] = x[b] w[b], w given as columns x depth: the right factor is a layer's weights that are known only now.
+class ProductStep : public Step {
+  public:
+    ProductStep(const ConvolutionAlgorithm& algorithm, Fields& f) : algorithm_(algorithm), threads_(f.threads()) {
+        batch_ = f.size();
+        shape_ = Convolution{};
+        shape_.n = shape_.h = shape_.r = shape_.s = shape_.groups = shape_.out_h = 1;
+        shape_.stride_h = shape_.stride_w = shape_.dilation_h = shape_.dilation_w = 1;
+        shape_.w = shape_.out_w = f.number();
+        shape_.c = shape_.x_pitch = f.number();
+        shape_.k = shape_.y_pitch = f.number();
+        x_batch_ = f.size();
+        w_batch_ = f.size();
+        y_ = f.target();
+        x_ = f.place();
+        w_ = f.place();
+        prepared_ = f.target();
+        workspace_ = f.target();
+    }
+
+    void run(const Bases& at) const override {
+        const Epilogue plain{nullptr, nullptr, 0, Activation::none, 0, 0};
+        const long size = long(shape_.out_w) * shape_.k;
+        float *const y = at.write(y_), *const prepared = at.write(prepared_);
+        for (long b = 0; b < batch_; ++b) {
+            if (b == 0 || w_batch_) algorithm_.prepare(shape_, at.read(w_) + b * w_batch_, prepared);
+            algorithm_.run(shape_, at.read(x_) + b * x_batch_, prepared, y + b * size, plain, at.write(workspace_),
+                           threads_);
+        }
+    }
+
+  private:
+    const ConvolutionAlgorithm& algorithm_;
+    int threads_;
+    long batch_, x_batch_, w_batch_;
+    Convolution shape_;
+    Place y_, x_, w_, prepared_, workspace_;
+};
+
+class PointwiseStep : public Step {
+  public:
+    PointwiseStep(PointwiseRange range, bool two, Fields& f) : range_(range), two_(two), threads_(f.threads()) {
+        p_.loop = loop_of(f, two);
+        p_.operation = f.number();
+        p_.alpha = f.real();
+        p_.beta = f.real();
+        y_ = f.target();
+        a_ = f.place();
+        b_ = two ? f.place() : a_;
+        const long inner = p_.loop.size[p_.loop.rank - 1];
+        items_ = product(p_.loop, p_.loop.rank - 1) * ((inner + kChunk - 1) / kChunk);
+    }
+
+    void run(const Bases& at) const override {
+        const float *const a = at.read(a_), *const b = at.read(b_);
+        float* const y = at.write(y_);
+        share(items_, threads_, [&](long first, long last) { range_(p_, a, b, y, first, last); });
+    }
+
+  private:
+    PointwiseRange range_;
+    bool two_;
+    int threads_;
+    Pointwise p_{};
+    long items_;
+    Place y_, a_, b_;
+};
+
+class CopyStep : public Step {
+  public:
+    CopyStep(CopyRange range, Fields& f) : range_(range), threads_(f.threads()) {
+        c_.loop = loop_of(f, false);
+        if (c_.loop.rank < 2) throw std::invalid_argument("a copy needs two axes");
+        y_ = f.target();
+        a_ = f.place();
+        const long rows = c_.loop.size[c_.loop.rank - 2], columns = c_.loop.size[c_.loop.rank - 1];
+        c_.block = columns < kChunk ? kChunk / (columns ? columns : 1) : 1;
+        items_ = product(c_.loop, c_.loop.rank - 2) * ((rows + c_.block - 1) / c_.block);
+    }
+
+    void run(const Bases& at) const override {
+        const float* const a = at.read(a_);
+        float* const y = at.write(y_);
+        share(items_, threads_, [&](long first, long last) { range_(c_, a, y, first, last); });
+    }
+
+  private:
+    CopyRange range_;
+    int threads_;
+    Copy c_{};
+    long items_;
+    Place y_, a_;
+};
+
+// A step whose kernel takes one operand, or also `More` constants, and some structure of sizes.
+template <class Sizes, class Range, int More = 0>
+class ItemStep : public Step {
+  public:
+    ItemStep(Range range, const Sizes& sizes, long items, Fields& f)
+        : range_(range), threads_(f.threads()), sizes_(sizes), items_(items) {
+        y_ = f.target();
+        x_ = f.place();
+        for (int i = 0; i < More; ++i) more_[i] = f.place();
+    }
+
+    void run(const Bases& at) const override {
+        const float* const x = at.read(x_);
+        float* const y = at.write(y_);
+        share(items_, threads_, [&](long first, long last) {
+            if constexpr (More == 0)
+                range_(sizes_, x, y, first, last);
+            else if constexpr (More == 1)
+                range_(sizes_, x, at.read(more_[0]), y, first, last);
+            else
+                range_(sizes_, x, at.read(more_[0]), at.read(more_[1]), y, first, last);
+        });
+    }
+
+  private:
+    Range range_;
+    int threads_;
+    Sizes sizes_;
+    long items_;
+    Place y_, x_, more_[More ? More : 1];
+};
+
+using Made = std::unique_ptr<Step>;
+
+Made make_pooling(const OperatorTable& table, Fields& f) {
+    Pooling p{};
+    for (int* field :
+         {&p.n, &p.c, &p.h, &p.w, &p.r, &p.s, &p.stride_h, &p.stride_w, &p.dilation_h, &p.dilation_w, &p.pad_top,
+          &p.pad_left, &p.pad_bottom, &p.pad_right, &p.out_h, &p.out_w, &p.x_pitch, &p.y_pitch})
+        *field = f.number();
+    p.largest = f.number() != 0;
+    p.count_padding = f.number() != 0;
+    return std::make_unique<ItemStep<Pooling, PoolingRange>>(table.pool, p, long(p.n) * p.out_h, f);
+}
+
+Made make_reduction(const OperatorTable& table, Fields& f) {
+    Reduction p{};
+    for (long* field : {&p.outer, &p.middle, &p.inner, &p.x_outer, &p.x_middle, &p.y_outer}) *field = f.size();
+    p.operation = f.number();
+    p.factor = f.real();
+    return std::make_unique<ItemStep<Reduction, ReductionRange>>(table.reduce, p, p.outer * strips(p.inner), f);
+}
+
+Made make_softmax(const OperatorTable& table, Fields& f) {
+    Softmax p{};
+    for (long* field : {&p.outer, &p.size, &p.inner, &p.x_outer, &p.x_step, &p.y_outer, &p.y_step}) *field = f.size();
+    p.logarithm = f.number() != 0;
+    return std::make_unique<ItemStep<Softmax, SoftmaxRange>>(table.softmax, p, p.outer * strips(p.inner), f);
+}
+
+Made make_row_norm(const OperatorTable& table, Fields& f) {
+    RowNorm p{};
+    for (long* field : {&p.rows, &p.size, &p.x_pitch, &p.y_pitch}) *field = f.size();
+    p.epsilon = f.real();
+    return std::make_unique<ItemStep<RowNorm, RowNormRange, 2>>(table.row_norm, p, p.rows, f);
+}
+
+Made make_response_norm(const OperatorTable& table, Fields& f) {
+    ResponseNorm p{};
+    for (long* field : {&p.pixels, &p.c, &p.size, &p.x_pitch, &p.y_pitch}) *field = f.size();
+    for (float* field : {&p.alpha, &p.beta, &p.bias}) *field = f.real();
+    return std::make_unique<ItemStep<ResponseNorm, ResponseNormRange>>(table.response_norm, p, p.pixels, f);
+}
+
+Made make_scatter(const OperatorTable& table, Fields& f) {
+    Scatter p{};
+    for (int* field : {&p.n, &p.h, &p.w, &p.k, &p.groups, &p.r, &p.s, &p.stride_h, &p.stride_w, &p.dilation_h,
+                       &p.dilation_w, &p.pad_top, &p.pad_left, &p.out_h, &p.out_w, &p.y_pitch})
+        *field = f.number();
+    return std::make_unique<ItemStep<Scatter, ScatterRange, 1>>(table.scatter, p, long(p.n) * p.out_h, f);
+}
+
+const ConvolutionAlgorithm& algorithm_of(const Level& level, const std::string& name) {
+    const ConvolutionAlgorithm* found = find_convolution(level, name);
+    if (!found) throw std::invalid_argument("no algorithm " + name + " at level " + level.name);
+    return *found;
+}
+
+Made make(const Level& level, const Recipe& recipe, Fields& f) {
+    const OperatorTable& table = *level.operators;
+    const std::string& kind = recipe.kind;
+    if (kind == "convolution") return std::make_unique<ConvolutionStep>(algorithm_of(level, recipe.algorithm), f);
+    if (kind == "product") return std::make_unique<ProductStep>(algorithm_of(level, recipe.algorithm), f);
+    if (kind == "unary") return std::make_unique<PointwiseStep>(table.unary, false, f);
+    if (kind == "binary") return std::make_unique<PointwiseStep>(table.binary, true, f);
+    if (kind == "copy") return std::make_unique<CopyStep>(table.copy, f);
+    if (kind == "pooling") return make_pooling(table, f);
+    if (kind == "reduction") return make_reduction(table, f);
+    if (kind == "softmax") return make_softmax(table, f);
+    if (kind == "row_norm") return make_row_norm(table, f);
+    if (kind == "response_norm") return make_response_norm(table, f);
+    if (kind == "scatter") return make_scatter(table, f);
+    throw std::invalid_argument("no kind of step: " + kind);
+}
+
+}  // namespace
+
+std::unique_ptr<Step> make_step(const Level& level, const Recipe& recipe) {
+    if (recipe.threads < 1) throw std::invalid_argument("threads must be at least 1");
+    Fields fields(recipe);
+    Made made = make(level, recipe, fields);
+    fields.finish();
+    return made;
+}
+
+}  // namespace convsmith

@@ -1,0 +1,121 @@
+// Pooling, and the gathering half of transposed convolution: windows over NHWC images, vectors along the channels.
+// Compiled once per instruction set. The plain reference is convsmith.kernels.layers.
+#include "elementary.h"
+#include "operator_levels.h"
+
+namespace convsmith {
+namespace CONVSMITH_LEVEL {
+namespace {
+
+inline int ceil_divided(int a, int b) { return a <= 0 ? 0 : (a + b - 1) / b; }
+
+// The taps of a window that starts at `start` which lie below `size` and not before 0, and how many an average counts.
+struct Taps {
+    int first, last, counted;
+
+    Taps(int start, int taps, int dilation, int size, int before, int after, bool count_padding) {
+        first = ceil_divided(-start, dilation);
+        last = ceil_divided(size - start, dilation);
+        last = last < taps ? last : taps;
+        if (last < first) last = first;
+        counted = last - first;
+        if (count_padding) {
+            const int low = ceil_divided(-before - start, dilation),
+                      high = ceil_divided(size + after - start, dilation);
+            counted = (high < taps ? high : taps) - low;
+        }
+    }
+};
+
+template <bool Largest>
+inline F gathered(const Pooling& p, const float* window, const Taps& rows, const Taps& columns, int channel,
+                  int count) {
+    const long row_step = long(p.dilation_h) * p.w * p.x_pitch, step = long(p.dilation_w) * p.x_pitch;
+    F sum = all(Largest ? -__builtin_inff() : 0.0f);
+    for (int r = rows.first; r < rows.last; ++r)
+        for (int s = columns.first; s < columns.last; ++s) {
+            const float* const at = window + r * row_step + s * step + channel;
+            const F v = count >= kLanes ? load(at) : load_part(at, count);
+            // NaN wins, as in NumPy: where v is one, or the maximum so far is
+            sum = Largest ? blend((v > sum) | (v != v), v, sum) : sum + v;
+        }
+    return sum;
+}
+
+template <bool Largest>
+inline void pool_window(const Pooling& p, const float* window, const Taps& rows, const Taps& columns, float* y) {
+    const F counted = all(float(rows.counted) * float(columns.counted));
+    for (int channel = 0; channel < p.c; channel += kLanes) {
+        const F sum = gathered<Largest>(p, window, rows, columns, channel, p.c - channel);
+        const F result = Largest ? sum : sum / counted;
+        if (p.c - channel >= kLanes)
+            store(y + channel, result);
+        else
+            store_part(y + channel, result, p.c - channel);
+    }
+}
+
+}  // namespace
+
+void pool_rows(const Pooling& p, const float* x, float* y, long first, long last) {
+    for (long item = first; item < last; ++item) {
+        const long n = item / p.out_h;
+        const int top = int(item % p.out_h) * p.stride_h - p.pad_top;
+        const Taps rows(top, p.r, p.dilation_h, p.h, p.pad_top, p.pad_bottom, p.count_padding);
+        for (int column = 0; column < p.out_w; ++column) {
+            const int left = column * p.stride_w - p.pad_left;
+            const Taps columns(left, p.s, p.dilation_w, p.w, p.pad_left, p.pad_right, p.count_padding);
+            const float* const window = x + ((n * p.h + top) * p.w + left) * p.x_pitch;
+            float* const to = y + (item * p.out_w + column) * p.y_pitch;
+            if (p.largest)
+                pool_window<true>(p, window, rows, columns, to);
+            else
+                pool_window<false>(p, window, rows, columns, to);
+        }
+    }
+}
+
+namespace {
+
+// What one output pixel of one group gets from all taps.
+inline F scattered(const Scatter& p, const float* image, int row, int column, int group, int channel, int count) {
+    const int channels = p.k / p.groups, taps = p.r * p.s;
+    const long pitch = long(p.k) * taps;
+    F sum = {};
+    for (int r = 0; r < p.r; ++r) {
+        const int down = row + p.pad_top - r * p.dilation_h;
+        if (down < 0 || down % p.stride_h || down / p.stride_h >= p.h) continue;
+        for (int s = 0; s < p.s; ++s) {
+            const int right = column + p.pad_left - s * p.dilation_w;
+            if (right < 0 || right % p.stride_w || right / p.stride_w >= p.w) continue;
+            const float* const at = image + (long(down / p.stride_h) * p.w + right / p.stride_w) * pitch +
+                                    (long(group) * taps + r * p.s + s) * channels + channel;
+            sum += count >= kLanes ? load(at) : load_part(at, count);
+        }
+    }
+    return sum;
+}
+
+}  // namespace
+
+void scatter_rows(const Scatter& p, const float* columns, const float* bias, float* y, long first, long last) {
+    const int channels = p.k / p.groups;
+    for (long item = first; item < last; ++item) {
+        const float* const image = columns + item / p.out_h * p.h * p.w * p.k * p.r * p.s;
+        for (int column = 0; column < p.out_w; ++column)
+            for (int group = 0; group < p.groups; ++group)
+                for (int channel = 0; channel < channels; channel += kLanes) {
+                    const int k = group * channels + channel, count = channels - channel;
+                    F sum = scattered(p, image, int(item % p.out_h), column, group, channel, count);
+                    float* const to = y + (item * p.out_w + column) * p.y_pitch + k;
+                    if (bias) sum += count >= kLanes ? load(bias + k) : load_part(bias + k, count);
+                    if (count >= kLanes)
+                        store(to, sum);
+                    else
+                        store_part(to, sum, count);
+                }
+    }
+}
+
+}  // namespace CONVSMITH_LEVEL
+}  // namespace convsmith

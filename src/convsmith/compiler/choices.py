@@ -1,0 +1,157 @@
+"""Which algorithm a convolution runs with, and on how many threads: by rule, or by measuring on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from convsmith import __version__
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.kernels import ALGORITHMS, ConvolutionShape, native, processor, tuner, tuning_cache
+
+ALONE_OPERATIONS: Final = 400_000
+"""Multiplications and additions below which one thread is quicker than two."""
+
+SAMPLE_S: Final = 0.002
+"""A sample repeats a layer until it lasts about so long."""
+
+DIRECT: Final = ("depthwise", "gemm", "loops")
+"""Algorithms that sum directly, the one to use without measuring first."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A native algorithm of ``kernels.ALGORITHMS`` and a number of threads."""
+
+    algorithm: str
+    threads: int
+
+
+Choose = Callable[[ConvolutionShape], Choice]
+Decisions = Mapping[str, Choice]
+
+
+class Chooser:
+    """Chooses by rule, or by measuring where asked to; a decision once made stays.
+
+    ``tune``: True, or the seconds that measuring may take in all. ``accuracy``: the largest error of an algorithm, ``Algorithm.accuracy``.
+    """
+
+    def __init__(
+        self, threads: int, level: str, *, tune: bool | float = False, accuracy: float | None = None, decisions: Decisions | None = None
+    ) -> None:
+        if (not isinstance(tune, bool) and tune <= 0) or (accuracy is not None and accuracy <= 0):
+            raise UsageError(f"tune is {tune} and accuracy {accuracy}; a time and an accuracy must be positive")
+        self.threads, self.level, self.accuracy = threads, level, accuracy
+        self.decisions: dict[str, Choice] = dict(decisions or {})
+        self._measures = tune is not False
+        self._left_s = None if isinstance(tune, bool) else float(tune)
+        self._remembered = tuning_cache.recall() if self._measures else {}
+
+    def __call__(self, shape: ConvolutionShape) -> Choice:
+        names, layer = candidates(shape, self.level, self.accuracy), layer_key(shape)
+        name = self._key(layer)
+        decided = self.decisions.get(name)
+        if decided is None and self._measures:
+            decided = self._recalled(name) or self._measured(shape, names, name)
+        if decided is not None and decided.algorithm in names:
+            return decided
+        return by_rule(shape, names, self.threads)
+
+    def _key(self, layer: str) -> str:
+        accuracy = "" if self.accuracy is None else f" within {self.accuracy:g}"
+        return tuning_cache.key(processor(), self.level, self.threads, __version__, layer + accuracy)
+
+    def _recalled(self, name: str) -> Choice | None:
+        if name not in self._remembered:
+            return None
+        self.decisions[name] = Choice(*self._remembered[name])
+        return self.decisions[name]
+
+    def _measured(self, shape: ConvolutionShape, names: list[str], name: str) -> Choice | None:
+        if self._left_s is not None and self._left_s <= 0:
+            return None
+        start = time.perf_counter()
+        rule = by_rule(shape, [next(n for n in DIRECT if n in names)] if set(DIRECT) & set(names) else names, self.threads)
+        choices = [Choice(algorithm, threads) for algorithm in names if algorithm != "loops" for threads in sorted({1, self.threads})]
+        decision = tuner.choose(choices, stopwatch(shape, choices, self.level), direct=rule, limit_s=self._left_s)
+        if self._left_s is not None:
+            self._left_s -= time.perf_counter() - start
+        if not decision.intervals:
+            return None
+        self.decisions[name] = decision.chosen
+        tuning_cache.remember({name: [decision.chosen.algorithm, decision.chosen.threads]})
+        return decision.chosen
+
+
+def candidates(shape: ConvolutionShape, level: str, accuracy: float | None) -> list[str]:
+    """Return the native algorithms that can, and are as accurate as asked for.
+
+    Raises: ``UnsupportedError`` when there is none.
+    """
+    names = [name for name in native.names(level) if native.supports(name, shape)]
+    if accuracy is not None:
+        # nothing is more accurate than a sum of the products themselves: the direct ones always remain
+        names = [name for name in names if name in DIRECT or ALGORITHMS[name].accuracy <= accuracy]
+    if not names:
+        raise UnsupportedError("no algorithm supports it")
+    return names
+
+
+def by_rule(shape: ConvolutionShape, names: list[str], threads: int) -> Choice:
+    """Return what to use without measuring: Winograd where it is known to win, else directly; one thread where there is little to do."""
+    operations = operations_of(shape)
+    algorithm = next((name for name in (*fast_forms(shape), *DIRECT) if name in names), names[0])
+    return Choice(algorithm, 1 if operations < ALONE_OPERATIONS else threads)
+
+
+def fast_forms(shape: ConvolutionShape) -> tuple[str, ...]:
+    """Return the Winograd forms worth trying first: larger tiles need more channels than transforms, and enough pixels to fill."""
+    if min(shape.in_channels, shape.out_channels) < 32 or operations_of(shape) < 20 * ALONE_OPERATIONS:
+        return ()
+    side = min(shape.windows.output)
+    large, small = ("winograd_6x6_3x3",) if side >= 56 else (), ("winograd_4x4_3x3",) if side >= 12 else ()
+    return (*large, *small, *(("winograd_4x4_5x5",) if side >= 12 else ()))
+
+
+def operations_of(shape: ConvolutionShape) -> int:
+    return 2 * shape.products * int(np.prod(shape.output))
+
+
+def layer_key(shape: ConvolutionShape) -> str:
+    """Return all sizes of a convolution as text."""
+    w = shape.windows
+    sizes = [shape.batch, shape.in_channels, *shape.size, shape.out_channels, *w.kernel]
+    return f"conv {'x'.join(map(str, sizes))} s{w.strides} d{w.dilations} p{w.before + w.after} g{shape.groups}"
+
+
+def stopwatch(shape: ConvolutionShape, choices: list[Choice], level: str) -> Callable[[Choice], float]:
+    """Return a function that runs a choice on random numbers for about two milliseconds and returns the seconds of one run."""
+    module = importlib.import_module("convsmith._native")
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((shape.batch, *shape.size, shape.in_channels), np.float32).reshape(-1)
+    w = generator.standard_normal((shape.out_channels, shape.in_channels // shape.groups, *shape.windows.kernel), np.float32)
+    y = np.empty(int(np.prod(shape.output)), np.float32)
+    prepared = {name: native.prepare(name, w, shape, level).values for name in {choice.algorithm for choice in choices}}
+    programs, repeats = {}, dict.fromkeys(choices, 0)
+    for choice in choices:
+        floats = -(-native.workspace_bytes(choice.algorithm, shape, choice.threads) // 4)
+        program = programs[choice] = module.Program(level, floats, [x.size], [y.size])
+        program.constant(prepared[choice.algorithm])
+        absent = (4, 0, 0)
+        places = [(3, 0, 0), (2, 0, 0), (1, 0, 0), absent, absent, (0, 0, 0)]
+        program.add("convolution", choice.algorithm, places, [*native.sizes(shape), 0, 0], [0.0, 0.0], choice.threads)
+
+    def measure(choice: Choice) -> float:
+        program = programs[choice]
+        if not repeats[choice]:
+            program.timed([x], [y], 1)
+            repeats[choice] = max(1, min(1000, round(SAMPLE_S / max(program.timed([x], [y], 1), 1e-7))))
+        return float(program.timed([x], [y], repeats[choice])) / repeats[choice]
+
+    return measure

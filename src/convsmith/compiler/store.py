@@ -1,0 +1,85 @@
+"""A program as one file: a safetensors file of the weights whose metadata hold everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+from convsmith.compiler.choices import Choice, Decisions
+from convsmith.errors import ConvsmithError, DataError
+from convsmith.graph import Graph
+from convsmith.graph.store import from_dict, to_dict
+
+VERSION: Final = 1
+KEY: Final = "convsmith.program"
+SUM: Final = "convsmith.sha256"
+
+Array = np.ndarray[Any, Any]
+
+
+def save(path: Path | str, graph: Graph, decisions: Decisions, metadata: Mapping[str, str]) -> None:
+    """Write the file; an existing one is replaced at once, never half."""
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()}
+    content = json.dumps(
+        {
+            "version": VERSION,
+            "graph": to_dict(graph),
+            "decisions": {key: [choice.algorithm, choice.threads] for key, choice in sorted(decisions.items())},
+            "metadata": dict(metadata),
+        }
+    )
+    data = serialise(arrays, metadata={KEY: content, SUM: checksum(content, arrays)})
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path | str) -> tuple[Graph, dict[str, Choice], dict[str, str]]:
+    """Return graph, decisions and metadata; ``DataError`` for a file that ``save`` did not write or that was changed since."""
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a compiled program: {error}") from error
+    content = header.get(KEY)
+    if content is None:
+        raise DataError(f"{path} is a safetensors file without a program in it; Program.save writes one")
+    if header.get(SUM) != checksum(content, arrays):
+        raise DataError(f"{path} was changed or damaged after it was written: its checksum differs; compile it again")
+    try:
+        fields = json.loads(content)
+        if fields["version"] != VERSION:
+            raise DataError(f"it has version {fields['version']}; this Convsmith reads version {VERSION}")
+        decisions = {key: Choice(str(name), int(threads)) for key, (name, threads) in fields["decisions"].items()}
+        return from_dict(fields["graph"], arrays), decisions, dict(fields["metadata"])
+    except (ValueError, KeyError, TypeError, ConvsmithError) as error:
+        raise DataError(f"{path} holds a program that cannot be read: {error}") from error
+
+
+def checksum(content: str, arrays: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of the description and of every array's name, type, shape and bytes, by name."""
+    total = hashlib.sha256(content.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.reshape(-1).view(np.uint8).tobytes())
+    return total.hexdigest()
