@@ -41,6 +41,7 @@ class Config(Images):
     epochs: float | None = Field(None, gt=0, description="Passes over the training images")
     batch: int | Literal["full"] | None = text(None, "N", "Images per update; 'full' is all of them")
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate")
+    plan: Path | None = Field(None, description="Number formats to train under: the file of a plan")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
     deterministic: bool = Field(False, description="Repeat bit for bit")
     threads: int = Field(0, ge=0, description="Processor threads; 0 times all and one and takes the faster")
@@ -157,9 +158,13 @@ def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener
 
 def wanted(config: Config) -> dict[str, Any]:
     """Return the training settings that were asked for, those with a flag of their own included."""
-    flags = {"time_s": config.time, "epochs": config.epochs, "batch": config.batch, "learning_rate": config.learning_rate}
+    flags: dict[str, Any] = {"time_s": config.time, "epochs": config.epochs, "batch": config.batch, "learning_rate": config.learning_rate}
     shared = {"seed": config.seed, "workers": config.workers, "threads": config.threads, "device": config.device}
     always = {"deterministic": config.deterministic} if config.deterministic else {}
+    if config.plan is not None:
+        from convsmith.precision.plan import Plan
+
+        flags["plan"] = Plan.load(config.plan).to_dict()
     asked = given(config).get("training", {})
     return merge(shared | always | {key: value for key, value in flags.items() if value is not None}, asked)
 
@@ -242,8 +247,18 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
     if runs.open(record.folder).has("quote.json"):
         record.write_json("quote.json", record.read_json("quote.json") | {"measured": measured})
     write_cost(record)
-    evaluation = test(fit.module, prepared, record)
+    if fit.counts:
+        write_counts(fit, record)
+    evaluation = test(fit.network, prepared, record)
     return summarise(prepared, fit, evaluation) | {"measured": measured, "folder": str(record.folder)}
+
+
+def write_counts(fit: Fit, record: runs.Record) -> None:
+    """Write counts.json and counts.svg: what rounding did to each tensor over the run."""
+    from convsmith import precision
+
+    record.write_json("counts.json", fit.counts)
+    precision.plot_counts(fit.counts, record.folder / "counts.svg")
 
 
 def write_cost(record: runs.Record) -> None:

@@ -7,26 +7,33 @@ from convsmith.precision.assignment import EMULATED, Assignment, resolve, table,
 from convsmith.precision.calibration import Range, Ranges, calibrate, integer_bits
 from convsmith.precision.curves import plan_of, points_table, series, sweep
 from convsmith.precision.families import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
-from convsmith.precision.picture import plot
-from convsmith.precision.plan import Moment, Plan, RangeRule, Role, Rule, ScaleRule
+from convsmith.precision.picture import plot, plot_counts
+from convsmith.precision.plan import Plan
+from convsmith.precision.rule import Moment, Order, PseudoGradient, RangeRule, Role, Rule, ScaleRule
+from convsmith.precision.schedule import LossScale, Phase, Start
 from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
 from convsmith.precision.search import explain, find_plan, holds
 from convsmith.precision.storage import weight_bytes
 
 if TYPE_CHECKING:
+    from convsmith.precision.emulated_module import EmulatedModule
     from convsmith.precision.emulation import Emulated, emulate
     from convsmith.precision.gradients import Rounded, Way, round_both
+    from convsmith.precision.planned_optimizer import PlannedOptimizer, optimizer
     from convsmith.precision.rounding import Counts, round_counted, round_tensor
 
 NEED_TORCH = {
-    "Counts": "convsmith.precision.rounding",
-    "Emulated": "convsmith.precision.emulation",
-    "Rounded": "convsmith.precision.gradients",
-    "Way": "convsmith.precision.gradients",
-    "emulate": "convsmith.precision.emulation",
-    "round_both": "convsmith.precision.gradients",
-    "round_counted": "convsmith.precision.rounding",
-    "round_tensor": "convsmith.precision.rounding",
+    "Counts": "rounding",
+    "Emulated": "emulation",
+    "EmulatedModule": "emulated_module",
+    "PlannedOptimizer": "planned_optimizer",
+    "Rounded": "gradients",
+    "Way": "gradients",
+    "emulate": "emulation",
+    "optimizer": "planned_optimizer",
+    "round_both": "gradients",
+    "round_counted": "rounding",
+    "round_tensor": "rounding",
 }
 
 __all__ = [
@@ -37,10 +44,16 @@ __all__ = [
     "Candidate",
     "Counts",
     "Emulated",
+    "EmulatedModule",
     "Layout",
+    "LossScale",
     "Moment",
+    "Order",
+    "Phase",
     "Plan",
+    "PlannedOptimizer",
     "Point",
+    "PseudoGradient",
     "Range",
     "RangeRule",
     "Ranges",
@@ -50,6 +63,7 @@ __all__ = [
     "ScaleRule",
     "Score",
     "Scorer",
+    "Start",
     "Way",
     "calibrate",
     "candidate",
@@ -61,8 +75,10 @@ __all__ = [
     "holds",
     "integer_bits",
     "layout",
+    "optimizer",
     "plan_of",
     "plot",
+    "plot_counts",
     "points_table",
     "resolve",
     "round_both",
@@ -80,5 +96,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in NEED_TORCH:
-        return getattr(importlib.import_module(NEED_TORCH[name]), name)
+        return getattr(importlib.import_module(f"convsmith.precision.{NEED_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

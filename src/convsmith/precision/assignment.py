@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from typing import Final
 
-from convsmith.errors import UnsupportedError, UsageError, near
+from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph.network import Graph, Node
-from convsmith.precision.plan import Plan, Role, Rule
+from convsmith.precision.matching import Assignment, decide, require_exempt, require_matches, table
+from convsmith.precision.plan import Plan
+from convsmith.precision.rule import Role, Rule
+
+__all__ = ["EMULATED", "Assignment", "resolve", "table", "tensors"]
 
 EMULATED: Final[tuple[Role, ...]] = ("weight", "bias", "activation")
 
@@ -38,22 +41,6 @@ FUSED: Final = frozenset({"Relu", "Clip"})
 """Activations that the layer before them applies before it stores its result."""
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """One tensor of one layer and the rule that decided its format; ``axis`` is that of the output channels of a weight."""
-
-    layer: str
-    op: str
-    role: Role
-    tensor: str
-    rule: Rule | None
-    axis: int | None = None
-
-    @property
-    def format_name(self) -> str:
-        return "float32" if self.rule is None else self.rule.format_name
-
-
 def tensors(graph: Graph) -> tuple[Assignment, ...]:
     """List every tensor a plan can speak of, in the order of computation, without a rule.
 
@@ -80,36 +67,34 @@ def resolve(plan: Plan, graph: Graph) -> tuple[Assignment, ...]:
     Raises: ``UsageError`` for a rule that matches no layer, with the nearest name; ``UnsupportedError`` for roles and moments of training.
     """
     found = tensors(graph)
-    for number, rule in enumerate(plan.rules, 1):
-        _check(rule, number, found)
-    return tuple(
-        Assignment(t.layer, t.op, t.role, t.tensor, next((r for r in reversed(plan.rules) if _matches(r, t)), None), t.axis) for t in found
-    )
+    if plan.phases:
+        raise UnsupportedError(
+            f"plan {plan.name!r} changes its rules in {len(plan.phases)} phases, which belongs to training; give one phase"
+        )
+    _check(plan.rules)
+    require_matches(plan.rules, found)
+    require_exempt(plan.exempt, found)
+    return tuple(decide(plan.rules, plan.exempt, tensor) for tensor in found)
 
 
-def table(assignments: tuple[Assignment, ...]) -> str:
-    """Return what each tensor became, one line each."""
-    head = ("layer", "operator", "role", "format")
-    rows = [(a.layer, a.op, a.role, a.format_name) for a in assignments]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
-
-
-def _matches(rule: Rule, tensor: Assignment) -> bool:
-    return rule.role == tensor.role and fnmatchcase(tensor.layer, rule.layer)
-
-
-def _check(rule: Rule, number: int, found: tuple[Assignment, ...]) -> None:
-    where = f"rule {number} ({rule.layer!r}, {rule.role})"
-    if rule.role not in EMULATED:
-        raise UnsupportedError(f"{where}: role {rule.role!r} belongs to training; this version emulates {', '.join(EMULATED)}")
-    if rule.moment != "layer":
-        raise UnsupportedError(f"{where}: moment {rule.moment!r} is not emulated yet; this version rounds at moment 'layer'")
-    if any(_matches(rule, tensor) for tensor in found):
-        return
-    layers = list(dict.fromkeys(t.layer for t in found if t.role == rule.role))
-    some = ", ".join(layers[:5]) + (" ..." if len(layers) > 5 else "") or "none"
-    raise UsageError(f"{where} matches nothing; layers with a tensor of that role are {some}.{near(rule.layer, layers)}")
+def _check(rules: Sequence[Rule]) -> None:
+    """Refuse what belongs to training, and scales that inference of a graph does not have."""
+    for number, rule in enumerate(rules, 1):
+        where = f"rule {number} ({rule.layer!r}, {rule.role})"
+        if rule.role not in EMULATED:
+            raise UnsupportedError(
+                f"{where}: role {rule.role!r} belongs to training, and a graph is emulated for inference: {', '.join(EMULATED)}; "
+                "emulate the torch module instead"
+            )
+        if rule.moment != "layer":
+            raise UnsupportedError(f"{where}: a graph is rounded at moment 'layer', not {rule.moment!r}; emulate the torch module instead")
+        if rule.scale not in ("none", "tensor", "channel"):
+            raise UnsupportedError(f"{where}: scale {rule.scale!r} is not emulated on a graph; emulate the torch module instead")
+        if rule.scale != "none" and rule.format is not None and rule.format.kind != "integer":
+            raise UsageError(
+                f"{where}: scale {rule.scale!r} of a graph is for integer formats; {rule.format_name} has its own range, "
+                "so scale must be 'none'"
+            )
 
 
 def _channel_axis(node: Node, rank: int, role: Role) -> int | None:

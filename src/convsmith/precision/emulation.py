@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import torch
@@ -16,11 +16,16 @@ from convsmith.graph.network import Graph, Node
 from convsmith.interop import pytorch
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges, calibrate
-from convsmith.precision.plan import Plan, Rule
+from convsmith.precision.emulated_module import EmulatedModule
+from convsmith.precision.plan import Plan
+from convsmith.precision.rule import Rule
+from convsmith.precision.survey import Loss
 from convsmith.redesign import fold_batch_norm
 
 Round = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Rounds an array; the second argument is the stream of random bits."""
+
+Images = NDArray[np.float32] | Tensor
 
 WIDE: Final = formats.Format.integer(25)
 """Every integer that float32 holds: rounding to a multiple of the step before a range that has a zero point is applied."""
@@ -56,7 +61,7 @@ class Emulated(nn.Module):
     def train(self, mode: bool = True) -> Emulated:
         """Refuse training mode, which this version does not emulate."""
         if mode:
-            raise UsageError("an emulated network is for inference: call eval(); training under a plan is not emulated yet")
+            raise UsageError("a graph is emulated for inference: call eval(); to train under a plan, emulate the torch module")
         return super().train(mode)
 
     def _on_output(self, node: Node, output: Tensor) -> Tensor:
@@ -69,26 +74,37 @@ class Emulated(nn.Module):
         return torch.from_numpy(rounder(x.detach().contiguous().numpy(), self._calls * len(self.assignments) + index))
 
 
-def emulate(
-    source: Graph | nn.Module,
-    plan: Plan,
-    calibration: Ranges | NDArray[np.float32] | Tensor | None = None,
-    *,
-    example_shape: tuple[int, ...] | None = None,
-    seed: int = 0,
-) -> Emulated:
-    """Return a module that computes as the network would with the plan's formats; batch norm is folded first.
+@overload
+def emulate(source: Graph, plan: Plan, images: Ranges | Images | None = None, *, seed: int = 0) -> Emulated: ...
 
-    ``calibration``: float32 images ``(n, c, h, w)`` or the ``Ranges`` of them; needed only where a rule scales activations.
-    ``example_shape``: ``(1, c, h, w)``, to read a torch module when no images tell it.
+
+@overload
+def emulate(
+    source: nn.Module, plan: Plan, images: Images | tuple[Any, ...], *, seed: int = 0, loss: Loss | None = None, count_every: int = 0
+) -> EmulatedModule: ...
+
+
+def emulate(
+    source: Graph | nn.Module, plan: Plan, images: Any = None, *, seed: int = 0, loss: Loss | None = None, count_every: int = 0
+) -> Emulated | EmulatedModule:
+    """Return a module that computes as the network would with the plan's formats.
+
+    A graph is emulated for inference, batch norm folded first. ``images`` are then calibration images ``(n, c, h, w)`` or the ``Ranges``
+    of them, needed only where a rule scales activations.
+
+    A torch module is emulated for training and inference, its source unchanged: see ``EmulatedModule``. ``images`` are then an example
+    of its input (a tuple for several inputs), which a dry run takes to list all tensors. ``loss``: what is computed of its output inside
+    ``EmulatedModule.loss``, so that rules can speak of it. ``count_every``: updates between counts of overflow and stagnation, 0 for none.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration.
     """
-    graph = source if isinstance(source, Graph) else _read(source, calibration, example_shape)
-    graph = fold_batch_norm(graph)
-    if calibration is not None and not isinstance(calibration, Ranges):
-        calibration = calibrate(graph, calibration)
-    return Emulated(graph, plan, calibration, seed)
+    if isinstance(source, nn.Module):
+        if images is None:
+            raise UsageError("emulating a torch module needs an example of its input, to list its tensors: give images (n, c, h, w)")
+        return EmulatedModule(source, plan, images, seed=seed, loss=loss, count_every=count_every)
+    graph = fold_batch_norm(source)
+    ranges = images if images is None or isinstance(images, Ranges) else calibrate(graph, images)
+    return Emulated(graph, plan, ranges, seed)
 
 
 def round_weights(graph: Graph, assignments: tuple[Assignment, ...], seed: int = 0) -> Graph:
@@ -126,8 +142,6 @@ def _activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, s
         return lambda x, stream: formats.round_array(x, fmt, rule.rounding, rule.overflow, seed=seed, stream=stream)
     if ranges is None:
         raise UsageError(f"layer {assigned.layer!r}: {fmt} activations need ranges; give calibration images")
-    if rule.overflow != "saturate":
-        raise UsageError(f"layer {assigned.layer!r}: scaled activations saturate; {rule.overflow!r} needs a format without a scale")
     found = ranges[assigned.tensor]
     low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
     step, least, most = affine_range(low, high, fmt)
@@ -157,10 +171,3 @@ def _step(largest: Any, count: float) -> NDArray[np.float32]:
     """The step such that ``count`` of them reach ``largest``; 1 where that is zero or too small for float32."""
     step = np.asarray(np.asarray(largest, np.float64) / count, np.float32)
     return np.where(step >= np.finfo(np.float32).tiny, step, np.float32(1)).astype(np.float32)
-
-
-def _read(module: nn.Module, calibration: Any, example_shape: tuple[int, ...] | None) -> Graph:
-    shape = example_shape or getattr(calibration, "shape", None)
-    if shape is None:
-        raise UsageError("emulating a torch module needs its input's shape: give calibration images or example_shape=(1, c, h, w)")
-    return pytorch.read(module, example_shape=(1, *map(int, shape[1:])))

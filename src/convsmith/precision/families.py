@@ -15,7 +15,8 @@ from convsmith.formats import Format
 from convsmith.graph.network import Graph
 from convsmith.precision.assignment import tensors
 from convsmith.precision.calibration import Ranges, integer_bits
-from convsmith.precision.plan import Plan, Role, Rule
+from convsmith.precision.plan import Plan
+from convsmith.precision.rule import Role, Rule
 from convsmith.redesign import fold_batch_norm
 
 Tensors = Literal["weight", "activation", "both"]

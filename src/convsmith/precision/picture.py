@@ -1,15 +1,16 @@
-"""The curves of accuracy against bits as a picture."""
+"""Accuracy against bits, and what rounding did over a run, as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from convsmith.errors import UsageError
 from convsmith.precision.curves import series
 from convsmith.precision.scoring import Point
 
+COUNTED: Final = ("overflow", "underflow", "saturation", "stagnation")
 STYLES: Final = {"weight": "--", "activation": ":", "both": "-"}
 
 
@@ -46,5 +47,36 @@ def plot(points: Sequence[Point], path: Path | str, *, max_drop: float | None = 
         panel.set_xlabel("bits of one value")
     panels[0].set_ylabel("accuracy, %")
     panels[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    return Path(path)
+
+
+def plot_counts(rows: Sequence[Mapping[str, Any]], path: Path | str) -> Path:
+    """Draw the rows of ``Counters.to_list``: the part of a tensor's values against the update, a panel for each thing counted.
+
+    The eight tensors with most of it have a line each, the others none. Needs no display. Writes PNG or SVG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not rows:
+        raise UsageError("nothing was counted; train under a plan with count_every above 0")
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(COUNTED), squeeze=False)[0]
+    for panel, what in zip(panels, COUNTED, strict=True):
+        curves: dict[str, tuple[list[int], list[float]]] = {}
+        for row in rows:
+            steps, parts = curves.setdefault(f"{row['layer']} {row['role']} {row['tensor']}", ([], []))
+            steps.append(row["step"])
+            parts.append(100 * row[what] / max(1, row["n"]))
+        worst = sorted((name for name in curves if any(curves[name][1])), key=lambda name: -max(curves[name][1]))[:8]
+        for name in worst:
+            panel.plot(*curves[name], marker=".", markersize=3, linewidth=1, label=name)
+        panel.set_title(what)
+        panel.set_xlabel("update")
+        if worst:
+            panel.legend(fontsize="xx-small")
+    panels[0].set_ylabel("% of the tensor")
     figure.savefig(path, dpi=150)
     return Path(path)

@@ -1,105 +1,75 @@
-"""A plan: rules that say which tensor of which layer speaks which number format, as data that can be printed, compared and saved."""
+"""A plan: rules that say which tensor of which layer speaks which number format, and when, as data that can be printed and saved."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
-from convsmith import formats
-from convsmith.errors import DataError, UsageError, near
+from convsmith.errors import DataError, UsageError
+from convsmith.precision.rule import Moment, RangeRule, Role, Rule, ScaleRule
+from convsmith.precision.schedule import LossScale, Phase, Start
 
-Role = Literal["weight", "bias", "activation", "error", "weight_gradient", "update", "momentum", "accumulator"]
-Moment = Literal["operation", "layer", "batch"]
-ScaleRule = Literal["none", "tensor", "channel"]
-RangeRule = Literal["max", "percentile"]
+__all__ = ["LossScale", "Moment", "Phase", "Plan", "RangeRule", "Role", "Rule", "ScaleRule", "Start"]
 
-PLAN_VERSION: Final = 1
-ALLOWED: Final[dict[str, tuple[str, ...]]] = {
-    "role": get_args(Role),
-    "moment": get_args(Moment),
-    "scale": get_args(ScaleRule),
-    "range": get_args(RangeRule),
-    "rounding": formats.ROUNDINGS,
-    "overflow": formats.OVERFLOWS,
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """The format of one role of tensor in every layer whose name matches a glob.
-
-    ``format`` None leaves the tensor in float32, which exempts layers from an earlier rule. ``scale`` is for integers: one step size for
-    the tensor or for each output channel; ``range`` says from what: the largest magnitude seen, or a percentile of it.
-    """
-
-    layer: str
-    role: Role
-    format: formats.Format | None
-    moment: Moment = "layer"
-    rounding: formats.Rounding = "nearest_even"
-    overflow: formats.Overflow = "saturate"
-    scale: ScaleRule = "none"
-    range: RangeRule = "max"
-    percentile: float = 99.99
-
-    def __post_init__(self) -> None:
-        for field, allowed in ALLOWED.items():
-            given = getattr(self, field)
-            if given not in allowed:
-                raise UsageError(f"{field} is {given!r}; allowed are {', '.join(allowed)}.{near(str(given), allowed)}")
-        if not self.layer:
-            raise UsageError("a rule needs a layer name or glob; '*' means every layer")
-        if not 50 < self.percentile <= 100:
-            raise UsageError(f"percentile is {self.percentile:g}; it must be above 50 and at most 100")
-        integer = self.format is not None and self.format.kind == "integer"
-        if self.scale != "none" and not integer:
-            raise UsageError(f"scale {self.scale!r} is for integer formats; {self.format_name} has its own range, so scale must be 'none'")
-        if self.scale == "channel" and self.role == "activation":
-            raise UsageError("scale 'channel' is for weights; activations have one step size for the tensor")
-
-    @property
-    def format_name(self) -> str:
-        return "float32" if self.format is None else str(self.format)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"format": self.format and str(self.format)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Rule:
-        """Read a rule; ``UsageError`` names an unknown or missing field."""
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UsageError(f"a rule has no field {key!r}; it has {', '.join(known)}.{near(key, known)}")
-        for key in ("layer", "role", "format"):
-            if key not in values:
-                raise UsageError(f"a rule needs the field {key!r} (format may be null, for float32); got {', '.join(values) or 'none'}")
-        text = values["format"]
-        return cls(**{**values, "format": None if text is None else formats.parse(text)})
+PLAN_VERSION: Final = 2
+READ_VERSIONS: Final = (1, 2)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Rules in order; where several match one tensor, the last decides. No rules at all: everything stays float32."""
+    """Rules in order; where several match one tensor, the last decides. No rules at all: everything stays float32.
+
+    ``exempt``: globs of layers that stay in float32 whatever the rules say. ``master``: keep float32 copies of the weights, to which
+    updates are added; without them the stored weights are those of the format. ``loss_scale``: what the loss is multiplied by before
+    the backward pass. ``phases`` follow on the rules, each with rules of its own, from a step, an epoch, or when the loss stalls.
+    """
 
     rules: tuple[Rule, ...] = ()
     name: str = "float32"
+    exempt: tuple[str, ...] = ()
+    master: bool = True
+    loss_scale: LossScale = field(default_factory=LossScale)
+    phases: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", tuple(self.rules))
+        for name in ("rules", "exempt", "phases"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_order(self.phases)
+
+    def rules_of(self, phase: int) -> tuple[Rule, ...]:
+        """Return the rules of a phase, 0 being those of the plan itself."""
+        return self.phases[phase - 1].rules if phase else self.rules
 
     def to_dict(self) -> dict[str, Any]:
-        return {"version": PLAN_VERSION, "name": self.name, "rules": [rule.to_dict() for rule in self.rules]}
+        return {
+            "version": PLAN_VERSION,
+            "name": self.name,
+            "rules": [rule.to_dict() for rule in self.rules],
+            "exempt": list(self.exempt),
+            "master": self.master,
+            "loss_scale": asdict(self.loss_scale),
+            "phases": [phase.to_dict() for phase in self.phases],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """Read a plan; ``UsageError`` for another version or a rule that cannot be."""
-        if values.get("version") != PLAN_VERSION:
-            raise UsageError(f"the plan has version {values.get('version')!r}; this Convsmith reads version {PLAN_VERSION}")
-        return cls(tuple(Rule.from_dict(rule) for rule in values["rules"]), values.get("name", "plan"))
+        """Read a plan of this version or an earlier one; ``UsageError`` for another version or a rule that cannot be."""
+        if values.get("version") not in READ_VERSIONS:
+            read = " and ".join(map(str, READ_VERSIONS))
+            raise UsageError(f"the plan has version {values.get('version')!r}; this Convsmith reads versions {read}")
+        rules = tuple(Rule.from_dict(rule) for rule in values["rules"])
+        return cls(
+            rules,
+            values.get("name", "plan"),
+            exempt=tuple(values.get("exempt", ())),
+            master=bool(values.get("master", True)),
+            loss_scale=LossScale(**values.get("loss_scale", {})),
+            phases=tuple(Phase.from_dict(phase) for phase in values.get("phases", ())),
+        )
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
@@ -126,12 +96,33 @@ class Plan:
         return cls.from_json(path.read_text(encoding="utf-8"))
 
     def __str__(self) -> str:
-        """The rules as a table."""
-        head = ("layer", "role", "moment", "format", "rounding", "overflow", "scale")
-        rows = [
-            (r.layer, r.role, r.moment, r.format_name, r.rounding, r.overflow, r.scale if r.scale == "none" else f"{r.scale} {r.range}")
-            for r in self.rules
-        ]
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
-        return "\n".join([f"plan {self.name}", *lines]) if rows else f"plan {self.name}: no rules, everything stays float32"
+        """The rules as a table, then what holds for all of them."""
+        if not self.rules and not self.phases:
+            return f"plan {self.name}: no rules, everything stays float32"
+        lines = [f"plan {self.name}", *_rows(self.rules)]
+        for number, phase in enumerate(self.phases, 1):
+            lines += [f"phase {number}, from {phase.start}", *_rows(phase.rules)]
+        if self.exempt:
+            lines.append(f"exempt, in float32: {', '.join(self.exempt)}")
+        if not self.master:
+            lines.append("weights without float32 master copies")
+        if self.loss_scale.kind != "none":
+            lines.append(f"loss scale: {self.loss_scale}")
+        return "\n".join(lines)
+
+
+def _rows(rules: Sequence[Rule]) -> list[str]:
+    if not rules:
+        return ["no rules, everything stays float32"]
+    head = ("layer", "role", "moment", "format", "rounding", "overflow", "details")
+    rows = [(r.layer, r.role, r.moment, r.format_name, r.rounding, r.overflow, r.details()) for r in rules]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+
+
+def _check_order(phases: tuple[Phase, ...]) -> None:
+    """Refuse phases of one clock that do not follow each other."""
+    for clock in ("step", "epoch"):
+        times = [phase.start.at for phase in phases if phase.start.when == clock]
+        if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+            raise UsageError(f"the phases begin at {clock} {', '.join(f'{t:g}' for t in times)}; each must begin after the one before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -123,6 +124,10 @@ def _rounder(fmt: Format, rounding: Rounding, overflow: Overflow, random_bits: i
         return None
     native, spec = native_module(), constants(fmt, rounding, overflow, random_bits)
     return native.Rounder(tuple(spec)) if native is not None and spec.ordinary else None
+
+
+# the native module is taken down before this cache, and says so of every rounder that is still there
+atexit.register(_rounder.cache_clear)
 
 
 def _check_call(seed: int, stream: int, threads: int | None, isa: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -141,6 +141,10 @@ class Training(BaseModel):
     workers: int = Field(default=0, ge=0, description="Processes that decode images")
     resident: bool | Literal["auto"] = Field(default="auto", description="Keep all decoded images in memory; auto does when they fit")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto takes a GPU when there is one")
+    plan: dict[str, Any] | None = Field(default=None, description="Number formats to train under: a plan as `Plan.to_dict` gives it")
+    count_every: int = Field(
+        default=0, ge=0, description="Updates between counts of overflow, underflow and stagnation under a plan; 0 counts none"
+    )
     kernels: Literal["torch"] = Field(default="torch", description="Whose convolutions compute the network")
 
     @model_validator(mode="after")
@@ -155,6 +159,20 @@ class Training(BaseModel):
             raise ValueError(f"label_smoothing is for cross_entropy, the loss is {self.loss}; set label_smoothing=0")
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}; each must be at least 0 and below 1")
+        if self.plan is not None:
+            self._check_plan()
         if self.schedule.warmup >= self.epochs:
             raise ValueError(f"warmup of {self.schedule.warmup} epochs leaves nothing of {self.epochs} epochs")
         return self
+
+    def _check_plan(self) -> None:
+        from convsmith.precision.plan import Plan
+
+        plan = Plan.from_dict(self.plan or {})
+        rules = [rule for phase in range(len(plan.phases) + 1) for rule in plan.rules_of(phase)]
+        if self.ema:
+            raise ValueError("a plan emulates the weights that are trained, not their running mean; set ema=0")
+        if self.precision == "bfloat16":
+            raise ValueError("a plan is emulated in float32; leave precision at auto or float32, and give bf16 in the plan")
+        if any(rule.pseudo_gradient == "lsq" for rule in rules):
+            raise ValueError("learned steps (lsq) are not kept by a run; train them in Python, with precision.emulate")

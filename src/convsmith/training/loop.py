@@ -99,6 +99,8 @@ class _Trainer:
         val_images = len(self.validation.split) if self.validation else 0
         plan = self.team.first(planning.make_plan(self.config, self.feed, seconds, val_images, left_s))
         self.updater.compute_in(plan.arithmetic)
+        if self.updater.emulated:
+            self.voice.event("formats", table=self.updater.emulated.table())
         self.voice.event("plan", **plan.to_dict(), step_s={str(name): round(value, 6) for name, value in seconds.items()})
         return Run(plan)
 
@@ -135,6 +137,8 @@ class _Trainer:
         rate = run.plan.rate(run.step - 1, self.config)
         page: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "loss": loss, "accuracy": right, "lr": rate}
         run.loss_sum, run.correct, run.seen = 0.0, 0, 0
+        if self.updater.emulated:
+            self.updater.emulated.end_epoch(loss)
         if run.step % run.plan.validate_every == 0 or run.step == run.plan.steps:
             self._validate(run, page)
         page["seconds"] = self.seconds()
@@ -148,7 +152,8 @@ class _Trainer:
             began = time.perf_counter()
             if self.updater.ema:
                 self.shadow.load_state_dict(source)
-            loss, accuracy = self.validation.measure(self.shadow, channels_last=run.plan.arithmetic.channels_last)
+            scored = self.updater.emulated or self.shadow
+            loss, accuracy = self.validation.measure(scored, channels_last=run.plan.arithmetic.channels_last)
             page |= {"val_loss": loss, "val_accuracy": accuracy}
             self.pace.validated(time.perf_counter() - began)
         run.stale = 0 if accuracy > run.best.accuracy else run.stale + 1
@@ -182,8 +187,11 @@ class _Trainer:
         self.module.eval()
         seconds = self.seconds()
         self.voice.event("trained", stopped_by=stopped, step=run.step, best_accuracy=run.best.accuracy, seconds=seconds)
+        emulated = self.updater.emulated
         return Fit(
             module=self.module,
+            network=emulated.eval() if emulated else self.module,
+            counts=tuple(emulated.counters.to_list()) if emulated else (),
             history=tuple(run.history),
             best_accuracy=run.best.accuracy,
             best_epoch=run.best.step / run.plan.steps_per_epoch,

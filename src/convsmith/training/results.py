@@ -21,11 +21,14 @@ class Fit:
 
     ``module``: the network given, with the weights of the best validation, in evaluation mode. ``history``: one record per epoch with
     ``epoch``, ``step``, ``loss``, ``accuracy``, ``lr``, ``seconds`` and, where it was validated, ``val_loss`` and ``val_accuracy``.
+    ``network``: what answers as it was trained, ``module`` itself or, under a plan, its emulation. ``counts``: what rounding did there.
     ``stopped_by``: ``time`` means that the time budget set the number of updates. ``seconds``: of the whole run, all resumed pieces
     together. ``memory_bytes``: peak of the process. ``disk_bytes``: of the checkpoints. ``checkpoint``: the file to resume from.
     """
 
     module: nn.Module
+    network: nn.Module
+    counts: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
     best_accuracy: float
     best_epoch: float

@@ -58,6 +58,7 @@ def pack(run: Run, updater: Updater, identity: dict[str, Any]) -> State:
         "best": vars(run.best),
         "model": updater.module.state_dict(),
         "optimizer": updater.optimizer.state_dict(),
+        "emulation": updater.emulated.get_extra_state() if updater.emulated else None,
         "ema": updater.ema.weights if updater.ema else None,
     }
 
@@ -68,6 +69,8 @@ def unpack(state: State, updater: Updater) -> Run:
     updater.compute_in(plan.arithmetic)
     updater.module.load_state_dict(state["model"])
     updater.optimizer.load_state_dict(state["optimizer"])
+    if updater.emulated:
+        updater.emulated.set_extra_state(state["emulation"])
     if updater.ema:
         for name, value in state["ema"].items():
             updater.ema.weights[name].copy_(value)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from convsmith.data.preprocess import Preprocess
-from convsmith.training import optimizers
+from convsmith.precision.planned_optimizer import PlannedOptimizer
+from convsmith.training import emulation, optimizers
 from convsmith.training.augmentation import Mixture, augmented, mixed
 from convsmith.training.blocks import blocks
 from convsmith.training.chance import key
@@ -52,10 +53,12 @@ class Updater:
         self.weights = None if weights is None else weights.to(self.device)
         self.arithmetic = Arithmetic()
         self.blocks = blocks(module, config.transfer) if config.transfer.strategy != "none" else ()
-        self.optimizer = optimizers.build(module, config, self.blocks)
+        self.emulated = None if config.plan is None else emulation.emulated(module, config, preprocess, self.device, self.team)
+        inner = optimizers.build(module, config, self.blocks)
+        self.optimizer = inner if self.emulated is None else PlannedOptimizer(inner, self.emulated)
         self.anchors = [(p, p.detach().clone()) for block in self.blocks[:-1] for p in block.parameters] if config.transfer.anchor else []
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
-        self._network = module
+        self._network: nn.Module = self.emulated or module
 
     def compute_in(self, arithmetic: Arithmetic) -> None:
         """Change number format, memory layout and threads; the values of the weights stay."""
@@ -63,7 +66,7 @@ class Updater:
         if arithmetic.threads:
             torch.set_num_threads(arithmetic.threads)
         self.module.to(memory_format=torch.channels_last if arithmetic.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
-        self._network = self.team.wrap(self.module)
+        self._network = self.emulated or self.team.wrap(self.module)
 
     def update(self, parts: Iterable[Part], count: int, size: int, step: int, rate: float, progress: float = 1.0) -> tuple[float, int]:
         """Do update number ``step`` with ``count`` parts of a batch of ``size`` images in all; return sums of loss and of correct answers.
@@ -81,10 +84,13 @@ class Updater:
             alone = self.team.size > 1 and number < count
             with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 logits, labels, mixture = self.forward(part)
-                losses = mixed_per_image(logits, labels, mixture, self.config, self.weights).sum()
-                torch.autograd.backward(losses * (self.team.size / size))
+                with nullcontext() if self.emulated is None else self.emulated.loss():
+                    losses = mixed_per_image(logits, labels, mixture, self.config, self.weights).sum()
+                torch.autograd.backward(self._scaled(losses * (self.team.size / size)))
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
+        if isinstance(self.optimizer, PlannedOptimizer):
+            self.optimizer.unscale()
         self._settle(progress)
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
@@ -92,6 +98,9 @@ class Updater:
         if self.ema:
             self.ema.update(self.module, step + 1)
         return float(loss_sum), int(correct)
+
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        return self.optimizer.scale(loss) if isinstance(self.optimizer, PlannedOptimizer) else loss
 
     def _open(self, progress: float) -> None:
         """Let the blocks learn whose time has come; norms of the others keep their statistics."""

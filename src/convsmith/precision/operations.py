@@ -1,0 +1,309 @@
+"""Functions of torch written out as single operations, each of them rounded, forward and backward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convsmith.precision.products import Accumulator, Convolution, Product, Spread, Total, shape_of
+from convsmith.precision.quantizer import Quantizer
+
+
+class Steps:
+    """The operations of one call: each result rounded as an activation, the error that comes back to it as an error.
+
+    What is None stays float32. Operations are numbered in their order, so that each rounding has random bits of its own.
+    """
+
+    def __init__(
+        self, activation: Quantizer | None, error: Quantizer | None, sums: Accumulator | None, statistics: Quantizer | None
+    ) -> None:
+        self.activation, self.error, self.sums, self.statistics = activation, error, sums, statistics
+        self._part = 0
+
+    def part(self, count: int = 1) -> int:
+        """Return the number of the next rounding; ``count`` of them are taken."""
+        self._part += count
+        return self._part - count
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Store the result of one operation."""
+        part = self.part(2)
+        if self.error is not None and x.requires_grad:
+            error = self.error
+            x.register_hook(lambda gradient: error.rounded(gradient, part + 1))  # type: ignore[no-untyped-call]
+        return x if self.activation is None else self.activation.round_(x, part)
+
+    def add_bias(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Add a bias to sums of products, in the accumulator where there is one."""
+        y = x + self.spread(bias, x.shape)
+        return y if self.sums is None else self.sums.add(y, self.part())
+
+    def total(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """Add along axes, which stay with size 1."""
+        if self.sums is None:
+            return x.sum(tuple(axes), keepdim=True)
+        result: Tensor = Total.apply(x, tuple(axes), self.sums, self.part())  # type: ignore[no-untyped-call]
+        return result
+
+    def spread(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Repeat to a shape; errors come back as sums."""
+        if self.sums is None or tuple(x.shape) == tuple(shape):
+            return x.expand(shape)
+        result: Tensor = Spread.apply(x, tuple(shape), self.sums, self.part())  # type: ignore[no-untyped-call]
+        return result
+
+    def statistic(self, x: Tensor) -> Tensor:
+        """Round a mean or a variance of a norm, in place."""
+        return x if self.statistics is None else self.statistics.round_(x, self.part())
+
+
+def convolution(
+    steps: Steps,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``F.conv2d``; the bias is one more addition after the last product."""
+    if steps.sums is None:
+        return steps(F.conv2d(x, weight, bias, stride, padding, dilation, groups))
+    shape = shape_of(x, weight, stride, padding, dilation, groups)
+    y: Tensor = Convolution.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return steps(y if bias is None else steps.add_bias(y, bias.reshape(1, -1, 1, 1)))
+
+
+def linear(steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` of any number of leading axes."""
+    if steps.sums is None:
+        return steps(F.linear(x, weight, bias))
+    rows = x.reshape(-1, x.shape[-1])
+    y: Tensor = Product.apply(rows, weight, True, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return steps((y if bias is None else steps.add_bias(y, bias)).reshape(*x.shape[:-1], -1))
+
+
+def matmul(steps: Steps, a: Tensor, b: Tensor) -> Tensor:
+    """``torch.matmul``: batches of matrices are multiplied one by one."""
+    if steps.sums is None:
+        return steps(torch.matmul(a, b))
+    if a.ndim == 2 and b.ndim == 2:
+        y: Tensor = Product.apply(a, b, False, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+        return steps(y)
+    if b.ndim <= 2 and a.ndim > 2:
+        return matmul(steps, a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    if a.ndim == 1 or b.ndim == 1:
+        first, last = a.ndim == 1, b.ndim == 1
+        y = matmul(steps, a[None] if first else a, b[:, None] if last else b)
+        return y.reshape([size for axis, size in enumerate(y.shape) if not (first and axis == 0) and not (last and axis == y.ndim - 1)])
+    lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
+    many, more = (x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (a, b))
+    return torch.stack([matmul(steps, one, two) for one, two in zip(many, more, strict=True)]).reshape(*lead, a.shape[-2], b.shape[-1])
+
+
+def addmm(steps: Steps, added: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``torch.addmm`` without factors."""
+    if steps.sums is None:
+        return steps(torch.addmm(added, a, b))
+    y: Tensor = Product.apply(a, b, False, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return steps(steps.add_bias(y, added))
+
+
+def batch_norm(
+    steps: Steps,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``F.batch_norm``: sums of all values of a channel, in C order; the running statistics are stored as norm statistics."""
+    axes = (0, *range(2, x.ndim))
+    view = (1, -1, *(1,) * (x.ndim - 2))
+    if training or running_mean is None or running_var is None:
+        mean, centred, variance, n = _moments(steps, x, axes)
+        if running_mean is not None and running_var is not None:
+            _follow(steps, running_mean, mean, momentum)
+            _follow(steps, running_var, variance * (n / max(1, n - 1)), momentum)
+    else:
+        variance = running_var.reshape(view)
+        centred = steps(x - steps.spread(running_mean.reshape(view), x.shape))
+    return _normalised(steps, centred, variance, eps, *(None if p is None else p.reshape(view) for p in (weight, bias)))
+
+
+def layer_norm(
+    steps: Steps, x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """``F.layer_norm``."""
+    _, centred, variance, _ = _moments(steps, x, tuple(range(x.ndim - len(normalized_shape), x.ndim)))
+    return _normalised(steps, centred, variance, eps, weight, bias)
+
+
+def group_norm(
+    steps: Steps, x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """``F.group_norm``."""
+    grouped = x.reshape(len(x), num_groups, -1)
+    _, centred, variance, _ = _moments(steps, grouped, (2,))
+    y = _scaled(steps, centred, variance, eps).reshape(x.shape)
+    view = (1, -1, *(1,) * (x.ndim - 2))
+    return _affine(steps, y, *(None if p is None else p.reshape(view) for p in (weight, bias)))
+
+
+def softmax(steps: Steps, x: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """``F.softmax``: the largest is subtracted first."""
+    e = steps(steps(x - x.detach().amax(dim, keepdim=True)).exp())
+    return steps(e / steps.spread(steps.total(e, (dim,)), e.shape))
+
+
+def log_softmax(steps: Steps, x: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """``F.log_softmax``: the largest is subtracted first."""
+    z = steps(x - x.detach().amax(dim, keepdim=True))
+    return steps(z - steps.spread(steps(steps.total(steps(z.exp()), (dim,)).log()), z.shape))
+
+
+def cross_entropy(
+    steps: Steps,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``F.cross_entropy`` of class numbers, the log-softmax by single operations and what follows it in float32."""
+    logs = log_softmax(steps, input, 1)
+    if label_smoothing:
+        smooth = F.one_hot(target, input.shape[1]).to(logs.dtype) * (1 - label_smoothing) + label_smoothing / input.shape[1]
+        return F.cross_entropy(logs, smooth, weight, reduction=reduction)
+    return F.nll_loss(logs, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+
+def mean(steps: Steps, x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """``torch.mean``: a sum and a division."""
+    axes = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    n = 1
+    for axis in axes:
+        n *= x.shape[axis]
+    y = steps(steps.total(x, axes) / n)
+    return y if keepdim else y.squeeze(axes)
+
+
+def total(steps: Steps, x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """``torch.sum``."""
+    axes = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    y = steps(steps.total(x, axes))
+    return y if keepdim else y.squeeze(axes)
+
+
+def average_pool(
+    steps: Steps, x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    """``F.avg_pool2d``: the values of a window are added in C order, then divided."""
+    kernel, pads = _pair(kernel_size), _pair(padding)
+    if ceil_mode or (any(pads) and not count_include_pad):
+        return steps(F.avg_pool2d(x, kernel, stride, pads, ceil_mode, count_include_pad, divisor_override))
+    hop = kernel if stride is None or stride == [] else _pair(stride)
+    padded = F.pad(x, (pads[1], pads[1], pads[0], pads[0])) if any(pads) else x
+    windows = padded.unfold(2, kernel[0], hop[0]).unfold(3, kernel[1], hop[1])
+    return steps(steps.total(windows, (4, 5)).squeeze((4, 5)) / (divisor_override or kernel[0] * kernel[1]))
+
+
+def adaptive_average_pool(steps: Steps, x: Tensor, output_size: Any) -> Tensor:
+    """``F.adaptive_avg_pool2d`` onto sizes that divide those of the maps; otherwise the result is rounded once."""
+    size = output_size if isinstance(output_size, int) else tuple(output_size)
+    wanted = [
+        side if side is not None else whole
+        for side, whole in zip((size, size) if isinstance(size, int) else size, x.shape[-2:], strict=True)
+    ]
+    if any(whole % side for side, whole in zip(wanted, x.shape[-2:], strict=True)):
+        return steps(F.adaptive_avg_pool2d(x, output_size))
+    return average_pool(steps, x, tuple(whole // side for side, whole in zip(wanted, x.shape[-2:], strict=True)))
+
+
+def _moments(steps: Steps, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return mean, centred values, variance and the number of values of each."""
+    n = 1
+    for axis in axes:
+        n *= x.shape[axis]
+    mean = steps.statistic(steps(steps.total(x, axes) / n))
+    centred = steps(x - steps.spread(mean, x.shape))
+    return mean, centred, steps.statistic(steps(steps.total(steps(centred * centred), axes) / n)), n
+
+
+def _normalised(steps: Steps, centred: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    return _affine(steps, _scaled(steps, centred, variance, eps), weight, bias)
+
+
+def _scaled(steps: Steps, centred: Tensor, variance: Tensor, eps: float) -> Tensor:
+    inverse = steps(1 / steps(torch.sqrt(steps(variance + eps))))
+    return steps(centred * steps.spread(inverse, centred.shape))
+
+
+def _affine(steps: Steps, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        y = steps(y * steps.spread(weight, y.shape))
+    return y if bias is None else steps(y + steps.spread(bias, y.shape))
+
+
+@torch.no_grad()
+def _follow(steps: Steps, running: Tensor, now: Tensor, momentum: float) -> None:
+    running.copy_(steps.statistic(running * (1 - momentum) + now.detach().reshape(-1) * momentum))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    first, second = value if len(value) == 2 else (value[0], value[0])
+    return int(first), int(second)
+
+
+WRITTEN_OUT: Final[dict[str, Callable[..., Tensor]]] = {
+    "conv2d": convolution,
+    "linear": linear,
+    "matmul": matmul,
+    "mm": matmul,
+    "bmm": matmul,
+    "addmm": addmm,
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "cross_entropy": cross_entropy,
+    "mean": mean,
+    "sum": total,
+    "avg_pool2d": average_pool,
+    "adaptive_avg_pool2d": adaptive_average_pool,
+}
+"""The functions of torch that are written out, by name; every other one is a single operation, rounded once."""
+
+
+def written_out(
+    operator: str, activation: Quantizer | None, error: Quantizer | None, accumulator: Quantizer | None, statistics: Quantizer | None
+) -> Callable[..., Tensor] | None:
+    """Return the operator by single operations, called as torch calls it; None where the plan asks for nothing inside of it."""
+    activation, error = (q if q is not None and q.rule.moment == "operation" else None for q in (activation, error))
+    if operator not in WRITTEN_OUT or all(q is None for q in (activation, error, accumulator, statistics)):
+        return None
+    function, sums = WRITTEN_OUT[operator], None if accumulator is None else Accumulator(accumulator)
+    signature = inspect.signature(function)
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        bound = signature.bind(Steps(activation, error, sums, statistics), *args, **kwargs)
+        return function(*bound.args, **bound.kwargs)
+
+    return run

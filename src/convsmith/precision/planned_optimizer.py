@@ -1,0 +1,153 @@
+"""Torch's optimizers under a plan: gradients, momentum, updates and weights rounded, with or without float32 master copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.precision.emulated_module import EmulatedModule
+from convsmith.precision.loss_scaling import LossScaler
+from convsmith.precision.quantizer import Quantizer
+from convsmith.precision.rounding import round_tensor
+from convsmith.precision.rule import FLOAT32, Role
+from convsmith.precision.update_rules import RULES, Rounded
+
+Quantizers = Mapping[Role, Quantizer]
+
+STEPPING: Final[tuple[Role, ...]] = ("update", "momentum")
+
+
+class PlannedOptimizer:
+    """Steps as ``inner`` does, a parameter that the plan speaks of by arithmetic of our own with each stored value rounded.
+
+    An update is made of: gradients divided by the loss scale and rounded (moment ``batch``); momentum rounded as stored; the update
+    rounded; the weight rounded after the addition where the plan keeps no master copies. Parameters without a rule are left to
+    ``inner``, bit for bit. ``inner`` keeps rates and moments, so that schedulers and ``state_dict`` see the usual.
+    """
+
+    def __init__(self, inner: torch.optim.Optimizer, emulated: EmulatedModule) -> None:
+        if type(inner).__name__ not in RULES:
+            raise UnsupportedError(f"the optimizer {type(inner).__name__} is not emulated; there are {', '.join(RULES)}")
+        self.inner, self.emulated = inner, emulated
+        self.scaler = LossScaler(emulated.plan.loss_scale)
+        self._round_stored(emulated.plan.master)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.inner.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none=set_to_none)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """Return the loss times the loss scale, for the backward pass."""
+        return self.scaler.scale(loss)
+
+    def unscale(self) -> None:
+        """Take the loss scale out of the gradients now, for example to clip them; ``step`` does it where this was not called."""
+        self.scaler.unscale(p.grad for p in self._with_gradients())
+
+    @torch.no_grad()
+    def step(self) -> bool:
+        """Make one update and return True; False where the loss scale skips it because a gradient is not finite."""
+        parameters = self._with_gradients()
+        self.unscale()
+        made = self.scaler.decide(p.grad for p in parameters)
+        if made:
+            self._update(parameters)
+        self.emulated.advance()
+        return made
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": self.inner.state_dict(), "loss_scale": self.scaler.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.inner.load_state_dict(state["inner"])
+        self.scaler.load(state["loss_scale"])
+
+    def _with_gradients(self) -> list[Any]:
+        return [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+
+    def _update(self, parameters: list[nn.Parameter]) -> None:
+        found = {id(p): self.emulated.quantizers_of(p) for p in parameters}
+        counting = self.emulated.counters.due(self.emulated.moment)
+        before = {id(p): p.detach().clone() for p in parameters} if counting else {}
+        planned = [p for p in parameters if self._is_planned(found[id(p)])]
+        for p in parameters:
+            gradient = found[id(p)].get("weight_gradient")
+            if gradient is not None and gradient.rule.moment == "batch" and p.grad is not None:
+                gradient.round_(p.grad)
+        exact: dict[int, Tensor | None] = {}
+        updates = {}
+        for p, group in self._groups_of(planned):
+            rounded = Rounded(found[id(p)], keep=counting)
+            updates[id(p)] = RULES[type(self.inner).__name__](p, group, self.inner.state[p], rounded)
+            exact[id(p)] = rounded.exact
+        self._step_others(planned)
+        for p in planned:
+            p.add_(updates[id(p)])
+            stored = self._stored(found[id(p)])
+            if stored is not None:
+                stored.round_(p, _STORED)
+        if counting:
+            for p in parameters:
+                old, update = before[id(p)], exact.get(id(p))
+                self._count(found[id(p)], old, p - old if update is None else update)
+
+    def _groups_of(self, planned: list[nn.Parameter]) -> list[tuple[nn.Parameter, dict[str, Any]]]:
+        wanted = {id(p) for p in planned}
+        return [(p, group) for group in self.param_groups for p in group["params"] if id(p) in wanted]
+
+    def _step_others(self, planned: list[nn.Parameter]) -> None:
+        held = [(p, p.grad) for p in planned]
+        for p in planned:
+            p.grad = None
+        self.inner.step()
+        for p, gradient in held:
+            p.grad = gradient
+
+    def _is_planned(self, found: Quantizers) -> bool:
+        return any(role in found for role in STEPPING) or self._stored(found) is not None
+
+    def _stored(self, found: Quantizers) -> Quantizer | None:
+        return None if self.emulated.plan.master else found.get("weight") or found.get("bias")
+
+    def _round_stored(self, master: bool) -> None:
+        """Begin with weights of their formats where there are no master copies."""
+        if master:
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                stored = self._stored(self.emulated.quantizers_of(p))
+                if stored is not None:
+                    if stored.rule.pseudo_gradient == "lsq":
+                        raise UsageError(f"{stored.name}: a learned step needs float32 master copies of the weights; set master=true")
+                    stored.round_(p, _STORED)
+
+    def _count(self, found: Quantizers, old: Tensor, update: Tensor) -> None:
+        """Count the updates below half a unit in the last place of their weights: a weight rounded to nearest would not move."""
+        weight = found.get("weight") or found.get("bias")
+        some = weight or next(iter(found.values()), None)
+        if some is None or (weight is not None and weight.rule.scale not in ("none", "dynamic")):
+            return
+        fmt = FLOAT32 if weight is None else weight.fmt
+        now = round_tensor(old, fmt)
+        stagnant = int(((round_tensor(now + update, fmt) == now) & (update != 0)).sum())
+        layer, _, tensor = some.label
+        self.emulated.counters.stagnate((layer, "update", tensor), self.emulated.moment.step, stagnant, update.numel())
+
+
+_STORED: Final = 64
+"""The part of a weight's random bits that rounds it as stored; part 0 rounds it as read."""
+
+
+def optimizer(inner: torch.optim.Optimizer, emulated: EmulatedModule) -> PlannedOptimizer:
+    """Return the optimizer that steps as ``inner`` under the plan of ``emulated``; build ``inner`` on ``emulated.parameters()``.
+
+    Raises: UnsupportedError for others than SGD, Adam and AdamW, and for variants of them without a rule.
+    """
+    return PlannedOptimizer(inner, emulated)

@@ -1,0 +1,62 @@
+"""What stands for the derivative of rounding, which is zero almost everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from convsmith import formats
+
+
+def clipped(x: Tensor, fmt: formats.Format) -> Tensor:
+    """One inside the range of the format, zero outside."""
+    return ((x >= formats.min_value(fmt)) & (x <= formats.max_value(fmt))).to(x.dtype)
+
+
+def hard_tanh(x: Tensor, fmt: formats.Format) -> Tensor:
+    """One for magnitudes up to 1, zero beyond (Hubara et al. 2016, arXiv 1602.02830)."""
+    return (x.abs() <= 1).to(x.dtype)
+
+
+def approx_sign(x: Tensor, fmt: formats.Format) -> Tensor:
+    """The derivative of a piecewise quadratic sign, ``max(0, 2 - 2|x|)`` (Liu et al. 2018, arXiv 1808.00278)."""
+    return (2 - 2 * x.abs()).clamp_(min=0)
+
+
+PSEUDO_GRADIENTS: Final[dict[str, Callable[[Tensor, formats.Format], Tensor]]] = {
+    "clipped": clipped,
+    "hard_tanh": hard_tanh,
+    "approx_sign": approx_sign,
+}
+
+
+class LearnedStep(torch.autograd.Function):
+    """Round to whole multiples of a learned step within the integers ``low`` to ``high``.
+
+    The gradient of the step is scaled by ``1 / sqrt(n high)``, n being the numbers of the tensor.
+    References: Esser et al. 2020, arXiv 1902.08153, equations 1 to 3 and section 2.2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: float, high: float) -> Tensor:
+        multiple = x / step
+        whole = multiple.clamp(low, high).round_()
+        ctx.save_for_backward(multiple, whole)
+        ctx.limits = low, high
+        return whole * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient,), (multiple, whole), (low, high) = gradients, ctx.saved_tensors, ctx.limits
+        inside = (multiple >= low) & (multiple <= high)
+        change = torch.where(inside, whole - multiple, whole)
+        step = (gradient * change).sum() / (multiple.numel() * high) ** 0.5
+        return gradient * inside, step, None, None
+
+
+def first_step(x: Tensor, high: float) -> float:
+    """Return the step that learning begins with, ``2 mean|x| / sqrt(high)`` (section 2.1 there)."""
+    return float(2 * x.abs().mean() / high**0.5) or 1.0

@@ -1,0 +1,96 @@
+"""Rounding of one tensor under its rule, again and again: the format as it moves, the scale, the random bits, the counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convsmith import formats
+from convsmith.errors import UsageError
+from convsmith.precision.counters import Counters
+from convsmith.precision.dynamic_range import DynamicRange
+from convsmith.precision.matching import Assignment
+from convsmith.precision.pseudo_gradients import LearnedStep, first_step
+from convsmith.precision.rounding import round_counted, round_tensor
+from convsmith.precision.rule import Rule
+from convsmith.precision.scales import round_scaled
+from convsmith.precision.streams import Moment, stream, tensor_key
+
+
+class Quantizer:
+    """Rounds one tensor. ``name`` is ``layer:role:tensor``; random bits are keyed by (seed, name, step, call, index)."""
+
+    __slots__ = ("_counters", "_key", "_moment", "_stochastic", "axis", "dynamic", "fmt", "label", "name", "rule", "step_size")
+
+    def __init__(self, assigned: Assignment, rule: Rule, moment: Moment, counters: Counters) -> None:
+        assert rule.format is not None
+        self.rule, self.axis = rule, assigned.axis
+        self.fmt = rule.format
+        self.label = (assigned.layer, assigned.role, assigned.tensor)
+        self.name = ":".join(self.label)
+        self.dynamic = DynamicRange(rule) if rule.scale == "dynamic" else None
+        self._moment, self._counters = moment, counters
+        self.step_size: Tensor | None = None
+        self._key = tensor_key(*self.label)
+        self._stochastic = rule.rounding == "stochastic"
+
+    def round_(self, x: Tensor, part: int = 0) -> Tensor:
+        """Round a float32 tensor in its own memory, without telling autograd: what backward passes read is what was stored.
+
+        ``part`` tells several roundings of one tensor in one pass apart, so that each has random bits of its own.
+        """
+        stored = x.data  # a version counter of its own: autograd must not take the store for a change
+        self._round(stored, stored, part)
+        return x
+
+    def rounded(self, x: Tensor, part: int = 0) -> Tensor:
+        """Return a rounded copy."""
+        return self._round(x.detach(), None, part)
+
+    def _round(self, x: Tensor, out: Tensor | None, part: int) -> Tensor:
+        if x.dtype != torch.float32:
+            layer, role, tensor = self.label
+            raise UsageError(f"layer {layer!r}, {role} {tensor!r} is {x.dtype}; emulation carries every format in float32: use .float()")
+        moment, rule = self._moment, self.rule
+        if self.dynamic is not None:
+            self.fmt = self.dynamic.format
+            if moment.training:
+                self.dynamic.look(x)
+        how: dict[str, Any] = {"random_bits": rule.random_bits}
+        if self._stochastic:
+            how |= {"seed": moment.seed, "stream": stream(self._key + part, moment)}
+        counting = self._counters.due(moment)
+        if rule.scale in ("none", "dynamic"):
+            if not counting:
+                return round_tensor(x, self.fmt, rule.rounding, rule.overflow, out=out, **how)
+            result, counts = round_counted(x, self.fmt, rule.rounding, rule.overflow, out=out, **how)
+            self._counters.count(self.label, moment.step, result, counts, self.fmt)
+            return result
+        before = x.count_nonzero() if counting else 0
+        result = round_scaled(x, self.fmt, rule, self.axis, how, out)
+        if counting:
+            self._counters.count_zeros(self.label, moment.step, result.numel(), int(before - result.count_nonzero()))
+        return result
+
+    def keys(self, part: int) -> dict[str, Any]:
+        """Return seed and stream of a computation that draws its own random bits."""
+        return {"seed": self._moment.seed, "stream": stream(self._key + part, self._moment) if self._stochastic else 0}
+
+    @property
+    def step(self) -> int:
+        return self._moment.step
+
+    def learned(self, x: Tensor) -> Tensor:
+        """Return the values rounded to multiples of the learned step, with a gradient for it; the first values decide where it begins."""
+        assert self.step_size is not None
+        low, high = formats.min_value(self.fmt), formats.max_value(self.fmt)
+        if not self.step_size.item():
+            with torch.no_grad():
+                self.step_size.fill_(first_step(x.detach(), high))
+        result: Tensor = LearnedStep.apply(x, self.step_size, low, high)  # type: ignore[no-untyped-call]
+        return result
+
+    def state(self) -> dict[str, Any] | None:
+        return None if self.dynamic is None else self.dynamic.state()
