@@ -38,6 +38,7 @@ struct RoundedPlan {
     bool masked;     // the format has float32's exponents, so that rounding is arithmetic on codes
     bool exact;      // float32 products are exact and the double rounding of sums is innocuous
     bool saturates;  // else overflow makes infinity, or NaN
+    bool half;       // the format and its overflow are those of binary16, to which the processor may convert
     // whole only: factors become integers by these scales, and products lose so many bits.
     float a_scale, b_scale, out_scale;
     int cut;

@@ -28,8 +28,13 @@ void PanelColumns::fill_run(const Run& run, size_t term, float* row) const {
     const auto inside = [&](int j) { return uint64_t(x + j * run.x_step) < uint64_t(product_.width); };
     int begin = 0, end = uint64_t(y) < uint64_t(product_.height) ? run.count : 0;
     // x is monotone along a run: what is inside is one stretch of it.
-    while (begin < end && !inside(begin)) ++begin;
-    while (begin < end && !inside(end - 1)) --end;
+    if (run.x_step == 1) {
+        begin = int(std::min(std::max(-x, int64_t(0)), int64_t(end)));
+        end = int(std::max(std::min(product_.width - x, int64_t(end)), int64_t(begin)));
+    } else {
+        while (begin < end && !inside(begin)) ++begin;
+        while (begin < end && !inside(end - 1)) --end;
+    }
     for (int j = 0; j < begin; ++j) target[j] = 0;
     if (run.step == 1)
         for (int j = begin; j < end; ++j) target[j] = source[j];

@@ -81,7 +81,7 @@ inline F nearest_fused(F s, F a, F b) {
 }
 #endif
 
-template <Mode M, bool Masked, bool Exact, bool Saturates>
+template <Mode M, bool Masked, bool Exact, bool Saturates, bool Half>
 class NarrowLanes {
   public:
     typedef F V;
@@ -139,6 +139,10 @@ class NarrowLanes {
     inline F rounded(F x, int kind, At at) const {
         U random = {};
         if constexpr (kStochastic) random = draws.get(kind, at.row, at.column);
+#if defined(__AVX512F__)
+        if constexpr (Half)
+            return (F)_mm512_cvtph_ps(_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#endif
         return Masked ? masked(x, random) : stepped(x, random);
     }
 
@@ -192,10 +196,10 @@ class NarrowLanes {
     F low_, high_;
 };
 
-template <Mode M, bool Masked, bool Exact, bool Saturates>
+template <Mode M, bool Masked, bool Exact, bool Saturates, bool Half = false>
 void run(const RoundedPlan& plan, const RoundedTile& tile) {
-    NarrowLanes<M, Masked, Exact, Saturates> lanes(plan, tile);
-    Summation<NarrowLanes<M, Masked, Exact, Saturates>>(lanes, plan, tile).run();
+    NarrowLanes<M, Masked, Exact, Saturates, Half> lanes(plan, tile);
+    Summation<NarrowLanes<M, Masked, Exact, Saturates, Half>>(lanes, plan, tile).run();
 }
 
 template <bool Masked, bool Saturates>
@@ -205,6 +209,9 @@ RoundedRun choose(const RoundedPlan& plan) {
         return run<Mode::toward_zero, Masked, false, Saturates>;
     }
     if (plan.sum.mode == Mode::stochastic) return run<Mode::stochastic, Masked, false, Saturates>;
+    if (!Masked && !Saturates && plan.half)
+        return plan.exact              ? run < Mode::nearest_even, Masked, true, Saturates,
+               !Masked && !Saturates > : run < Mode::nearest_even, Masked, false, Saturates, !Masked && !Saturates > ;
     return plan.exact ? run<Mode::nearest_even, Masked, true, Saturates>
                       : run<Mode::nearest_even, Masked, false, Saturates>;
 }

@@ -61,6 +61,11 @@ bool is_stepped(const Rounding& r) {
            std::ilogb(r.highest) + 1 + 23 - r.significand_bits <= 127;
 }
 
+bool is_half(const Rounding& r) {
+    return r.significand_bits == 10 && r.smallest_normal == 0x1p-14f && r.step_exponent == -24 &&
+           r.highest == 65504.0f && std::isinf(r.above);
+}
+
 // Whether products of these factors are float32 numbers, and rounding sums to float32 first is innocuous. The sum of a
 // block is any float32 number, so the theorem does not speak of it.
 bool is_exact(const RoundedArithmetic& arithmetic, const Survey& a, const Survey& b) {
@@ -119,6 +124,7 @@ RoundedPlan plan_rounded(const RoundedArithmetic& arithmetic, const GatheredProd
     } else if (fits_narrow(arithmetic)) {
         plan.masked = is_masked(plan.sum);
         plan.saturates = plan.sum.above == plan.sum.highest;
+        plan.half = is_half(plan.sum);
         plan.exact = is_exact(arithmetic, found[0], found[1]);
         if (plan.masked || is_stepped(plan.sum)) plan.carrier = Carrier::narrow;
     }
