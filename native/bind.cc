@@ -20,7 +20,9 @@ std::vector<std::string> level_names() {
 NB_MODULE(_native, m) {
     m.doc() = "Native kernels of Convsmith; use them through convsmith.formats.";
     m.def("levels", &level_names, "Names of the instruction sets compiled in that this processor has, slowest first.");
+    bind_blocks(m);
     bind_convolution(m);
+    bind_packing(m);
     bind_rounded(m);
     bind_rounding(m);
     bind_tensor(m);

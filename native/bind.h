@@ -20,7 +20,9 @@ RoundingIn<T> rounding_of(const nanobind::tuple& fields);
 
 }  // namespace convsmith
 
+void bind_blocks(nanobind::module_& m);
 void bind_convolution(nanobind::module_& m);
+void bind_packing(nanobind::module_& m);
 void bind_rounded(nanobind::module_& m);
 void bind_rounding(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);

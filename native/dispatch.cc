@@ -2,23 +2,26 @@
 
 #include <cstdlib>
 
+#include "blocks_reference.h"
 #include "convolution_reference.h"
 #include "round_reference.h"
 #include "rounded_reference.h"
 
 namespace convsmith {
 
-#define CONVSMITH_DECLARE(level)                                                                          \
-    namespace level {                                                                                     \
-    void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&);          \
-    void round_wide(Numbers, Numbers, size_t, size_t, const WideRounding&, const Scale&, const Key&);     \
-    void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&); \
-    extern const ConvolutionTable kConvolutions;                                                          \
-    extern const OperatorTable kOperators;                                                                \
-    void rounded_wide(const RoundedPlan&, const RoundedTile&);                                            \
-    void rounded_narrow(const RoundedPlan&, const RoundedTile&);                                          \
-    void rounded_whole(const RoundedPlan&, const RoundedTile&);                                           \
-    void rounded_survey(const float*, size_t, RoundedSurvey&);                                            \
+#define CONVSMITH_DECLARE(level)                                                                            \
+    namespace level {                                                                                       \
+    void round(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&);            \
+    void round_wide(Numbers, Numbers, size_t, size_t, const WideRounding&, const Scale&, const Key&);       \
+    void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&);   \
+    void round_blocks(Numbers, float*, size_t, size_t, const Blocks&, const Rounding&, const WideRounding&, \
+                      const Key&);                                                                          \
+    extern const ConvolutionTable kConvolutions;                                                            \
+    extern const OperatorTable kOperators;                                                                  \
+    void rounded_wide(const RoundedPlan&, const RoundedTile&);                                              \
+    void rounded_narrow(const RoundedPlan&, const RoundedTile&);                                            \
+    void rounded_whole(const RoundedPlan&, const RoundedTile&);                                             \
+    void rounded_survey(const float*, size_t, RoundedSurvey&);                                              \
     }
 #define CONVSMITH_ROUNDED(level) {level::rounded_wide, level::rounded_narrow, level::rounded_whole}
 CONVSMITH_DECLARE(portable)
@@ -35,21 +38,23 @@ const std::vector<Level>& levels() {
              round_reference,
              round_wide_reference,
              count_reference,
+             round_blocks_reference,
              &kReferenceConvolutions,
              &portable::kOperators,
              {rounded_reference, rounded_reference, rounded_reference},
              nullptr},
-            {"portable", portable::round, portable::round_wide, portable::count, &portable::kConvolutions,
-             &portable::kOperators, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
+            {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
+             &portable::kConvolutions, &portable::kOperators, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, &avx2::kConvolutions, &avx2::kOperators,
-                            CONVSMITH_ROUNDED(avx2), avx2::rounded_survey});
+            list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
+                            &avx2::kConvolutions, &avx2::kOperators, CONVSMITH_ROUNDED(avx2), avx2::rounded_survey});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, &avx512::kConvolutions,
-                            &avx512::kOperators, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey});
+            list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
+                            &avx512::kConvolutions, &avx512::kOperators, CONVSMITH_ROUNDED(avx512),
+                            avx512::rounded_survey});
 #endif
         return list;
     }();

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "blocks.h"
 #include "convolution.h"
 #include "operators.h"
 #include "round.h"
@@ -16,6 +17,7 @@ struct Level {
     RoundRange round;
     RoundWideRange round_wide;
     CountRange count;
+    RoundBlocks round_blocks;
     const ConvolutionTable* convolutions;
     const OperatorTable* operators;
     RoundedRun rounded[kCarriers];  // by Carrier

@@ -274,8 +274,9 @@ inline typename Lane<T>::Value round_binary(typename Lane<T>::Value x, typename 
 
 // N vectors that make a block of 64 elements.
 template <typename T, Mode M, int N>
-inline void round_float_block(typename Lane<T>::Value (&x)[N], const typename Lane<T>::Code (&word)[N],
-                              const Spread<T>& k) {
+__attribute__((always_inline)) inline void round_float_block(typename Lane<T>::Value (&x)[N],
+                                                             const typename Lane<T>::Code (&word)[N],
+                                                             const Spread<T>& k) {
     typedef typename Lane<T>::Value Value;
     typedef typename Lane<T>::Code Code;
     typedef typename Lane<T>::Signed Signed;

@@ -16,6 +16,25 @@ def round_f32(
     level: str,
     zeros: NDArray[np.float32] | None = None,
 ) -> None: ...
+def pack(codes: NDArray[np.unsignedinteger], out: NDArray[np.uint8], bits: int, threads: int) -> None: ...
+def unpack(packed: NDArray[np.uint8], out: NDArray[np.unsignedinteger], bits: int, threads: int) -> None: ...
+def round_blocks(
+    x: NDArray[np.float32] | NDArray[np.float64],
+    out: NDArray[np.float32],
+    constants: tuple[bool | int | float, ...],
+    size: int,
+    length: int,
+    inner: int,
+    largest: int,
+    low: int,
+    high: int,
+    fit: bool,
+    most: float,
+    seed: int,
+    stream: int,
+    threads: int,
+    level: str,
+) -> None: ...
 def round_wide(
     x: NDArray[np.float32] | NDArray[np.float64],
     out: NDArray[np.float32] | NDArray[np.float64],

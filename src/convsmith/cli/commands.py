@@ -15,6 +15,13 @@ from convsmith.cli.progress import Display
 from convsmith.jobs import VERBS, Verb, presets
 from convsmith.jobs.lifecycle import Watch, quote
 
+#: Commands below a verb, by name: where each is, imported when it is asked for, and its help.
+BESIDE: dict[str, dict[str, tuple[str, str]]] = {
+    "precision": {
+        "formats": ("convsmith.cli.formats_command:app", "List the number formats: bits, range, epsilon, where they come from."),
+    },
+}
+
 
 def __getattr__(name: str) -> App:
     """Return the command of a verb, so that ``convsmith.cli.commands:train_command`` can be imported by name."""
@@ -41,6 +48,8 @@ def make(verb: Verb) -> App:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in wanted}
     app = App(name=verb.name, help=_help(verb, schema), suppress_keyboard_interrupt=False, help_format="plaintext")
     app.default(command)
+    for name, (place, told) in BESIDE.get(verb.name, {}).items():
+        app.command(place, name=name, help=told)
     return app
 
 

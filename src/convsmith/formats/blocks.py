@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convsmith.errors import UsageError
 from convsmith.formats.carrier import Floats, as_carrier, check_out
-from convsmith.formats.constants import constants
+from convsmith.formats.constants import Constants, constants
 from convsmith.formats.format import Format
 from convsmith.formats.limits import largest_exponent, largest_scale_exponent, max_value, smallest_scale_exponent
 from convsmith.formats.modes import ROUNDINGS, Overflow, Rounding, check_modes
@@ -99,6 +99,8 @@ def round_blocks(
     check_out(out, array.shape, fmt)
     where = layout(array.shape, axis)
     spec = constants(element, rounding, overflow, random_bits)
+    if native is not None:
+        return _by_native(array, fmt, spec, where, (seed, stream), out, native, native.threads(threads, array.size))
     scaled, exponents, bad = scale_down(array, fmt, where)
     words = random_words(0, array.size, seed, stream) if spec.mode == ROUNDINGS.index("stochastic") else None
     with np.errstate(all="ignore"):
@@ -107,6 +109,41 @@ def round_blocks(
     result[bad] = np.nan
     result = result.reshape(array.shape)
     if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def _by_native(
+    array: Floats,
+    fmt: Format,
+    spec: Constants,
+    where: Layout,
+    key: tuple[int, int],
+    out: NDArray[Any] | None,
+    native: Native,
+    threads: int,
+) -> NDArray[Any]:
+    assert fmt.element is not None
+    place = out is not None and out.ctypes.data == array.ctypes.data and out.strides == array.strides and out.dtype == array.dtype
+    direct = out is not None and out.flags.c_contiguous and (place or not np.may_share_memory(array, out))
+    result: NDArray[Any] = out if direct and out is not None else np.empty(array.shape, np.float32)
+    exponents = largest_exponent(fmt.element), smallest_scale_exponent(fmt), largest_scale_exponent(fmt)
+    native.module.round_blocks(
+        array.reshape(-1),
+        result.reshape(-1),
+        tuple(spec),
+        fmt.block_size,
+        where.length,
+        where.inner,
+        *exponents,
+        fmt.rule == "fit",
+        max_value(fmt.element),
+        *key,
+        threads,
+        native.level,
+    )
+    if out is None or direct:
         return result
     out[...] = result
     return out

@@ -134,7 +134,7 @@ class Format:
     @property
     def has_nan(self) -> bool:
         """Whether the format has a code for NaN; that of a block format is in its scale."""
-        return self.specials != "finite" or self.kind == "block"
+        return self.specials not in ("finite", "ieee") or (self.specials == "ieee" and self.significand_bits > 0) or self.kind == "block"
 
     @property
     def negative_zero(self) -> bool:
