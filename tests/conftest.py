@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when torch is loaded
+
+
+# what a test measures is neither taken from nor left in the user's own cache
+os.environ["CONVSMITH_TUNING"] = str(Path(tempfile.mkdtemp(prefix="convsmith-tests-")) / "tuning.json")
 
 
 @pytest.fixture(scope="session")

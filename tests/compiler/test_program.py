@@ -154,6 +154,20 @@ def test_files_keep_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert recalled.decisions.items() >= program.decisions.items()
 
 
+def test_decisions_within_an_accuracy_are_kept_by_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSMITH_TUNING", str(tmp_path / "tuning.json"))
+    _, graph = pair("lenet5", 1, 28)
+    program = compiler.build(graph, tune=0.5, accuracy=2e-5)
+    x = images(2, 1, 28)
+    expected = program(x)
+    program.save(tmp_path / "a.program")
+    again = compiler.load(tmp_path / "a.program")
+    np.testing.assert_array_equal(again(x), expected)
+    assert again.describe((2, 1, 28, 28)) == program.describe((2, 1, 28, 28))
+    cached = (tmp_path / "tuning.json").read_text()
+    assert "within 2e-05" in cached and all("within" not in name for name in program.decisions)
+
+
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.program"
     with pytest.raises(DataError, match=r"a\.program is not a compiled program: "):

@@ -54,8 +54,7 @@ class Chooser:
         self._remembered = tuning_cache.recall() if self._measures else {}
 
     def __call__(self, shape: ConvolutionShape) -> Choice:
-        names, layer = candidates(shape, self.level, self.accuracy), layer_key(shape)
-        name = self._key(layer)
+        names, name = candidates(shape, self.level, self.accuracy), self._key(layer_key(shape))
         decided = self.decisions.get(name)
         if decided is None and self._measures:
             decided = self._recalled(name) or self._measured(shape, names, name)
@@ -64,13 +63,16 @@ class Chooser:
         return by_rule(shape, names, self.threads)
 
     def _key(self, layer: str) -> str:
-        accuracy = "" if self.accuracy is None else f" within {self.accuracy:g}"
-        return tuning_cache.key(processor(), self.level, self.threads, __version__, layer + accuracy)
+        return tuning_cache.key(processor(), self.level, self.threads, __version__, layer)
+
+    def _cached(self, name: str) -> str:
+        """Return the name of a decision in the cache, which holds those of every accuracy; a program has one."""
+        return name if self.accuracy is None else f"{name} within {self.accuracy:g}"
 
     def _recalled(self, name: str) -> Choice | None:
-        if name not in self._remembered:
+        if self._cached(name) not in self._remembered:
             return None
-        self.decisions[name] = Choice(*self._remembered[name])
+        self.decisions[name] = Choice(*self._remembered[self._cached(name)])
         return self.decisions[name]
 
     def _measured(self, shape: ConvolutionShape, names: list[str], name: str) -> Choice | None:
@@ -85,7 +87,7 @@ class Chooser:
         if not decision.intervals:
             return None
         self.decisions[name] = decision.chosen
-        tuning_cache.remember({name: [decision.chosen.algorithm, decision.chosen.threads]})
+        tuning_cache.remember({self._cached(name): [decision.chosen.algorithm, decision.chosen.threads]})
         return decision.chosen
 
 
