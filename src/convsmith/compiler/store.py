@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from safetensors.numpy import save as serialise
 from convsmith.compiler.choices import Choice, Decisions
 from convsmith.errors import ConvsmithError, DataError
 from convsmith.graph import Graph
+from convsmith.graph.files import replace_file
 from convsmith.graph.store import from_dict, to_dict
 
 VERSION: Final = 1
@@ -38,18 +38,7 @@ def save(path: Path | str, graph: Graph, decisions: Decisions, metadata: Mapping
         }
     )
     data = serialise(arrays, metadata={KEY: content, SUM: checksum(content, arrays)})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(Path(path), data)
 
 
 def load(path: Path | str) -> tuple[Graph, dict[str, Choice], dict[str, str]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from convsmith.errors import ConvsmithError, DataError
+from convsmith.graph.files import replace_file
 from convsmith.graph.network import Graph, Node, Value
 
 KEY = "convsmith.graph"
@@ -24,20 +24,9 @@ VERSION = 1
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write the graph; an existing file is replaced at once, never half."""
-    target = Path(path)
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()}
     data = serialise(arrays, metadata={KEY: json.dumps(to_dict(graph))})
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(Path(path), data)
 
 
 def load(path: str | os.PathLike[str]) -> Graph:

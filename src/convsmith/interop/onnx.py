@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from convsmith.errors import DataError, UnsupportedError
 from convsmith.graph import Attribute, Graph, Node, Value, fold_constants
+from convsmith.graph.files import replace_file
 from convsmith.interop.lowering import lower
 from convsmith.kernels.reference import OPERATORS
 
@@ -75,21 +75,6 @@ def value_info(value: Value, names: Sequence[str] | None) -> onnx.ValueInfoProto
     own = names or ["batch" if axis == 0 else f"{value.name}_{axis}" for axis in range(len(value.shape))]
     shape = [own[axis] if size < 0 else size for axis, size in enumerate(value.shape)]
     return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype)), shape)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ class Feed:
         self._reader: tuple[int, Iterator[Part]] | None = None
         self._ordered: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
+    @functools.cached_property
     def colour_axes(self) -> torch.Tensor | None:
         """Return the colour axes of the training images for PCA lighting, from at most 1,000 of them evenly spread; None without it."""
         if not self.config.augment.lighting or self.stored.channels != 3:

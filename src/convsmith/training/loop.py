@@ -74,7 +74,7 @@ class _Trainer:
         self.weights = losses.class_weights(config, dataset.train.labels, len(dataset.classes))
         val = dataset.splits.get("val")
         self.validation = Validation(val, preprocess, config, self.weights, team) if val is not None and len(val) else None
-        self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes())
+        self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes)
         self.shadow = copy.deepcopy(module) if config.ema else module
         self.identity = identity(config, dataset.train, preprocess)
         val_images = len(self.validation.split) if self.validation else 0

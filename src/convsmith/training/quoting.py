@@ -88,7 +88,7 @@ def _saved_bytes(module: nn.Module, config: Training, feed: Feed, weights: torch
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    updater = Updater(module, config, feed.preprocess, weights, axes=feed.colour_axes())
+    updater = Updater(module, config, feed.preprocess, weights, axes=feed.colour_axes)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         logits, _, _ = updater.forward(next(feed.read(0)))
     return sum(held.values()) + logits.numel() * 4
