@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -151,37 +152,63 @@ def test_empty_and_smallest(m: int, k: int, n: int) -> None:
         assert_same(y, np.full((m, n), float(min(k, 1)), np.float32))
 
 
-@pytest.mark.parametrize("text, mode", [("e5m10", "TIES_EVEN"), ("e8m10", "TO_ZERO"), ("e4m3", "TIES_EVEN"), ("e6m17", "TIES_EVEN")])
-@pytest.mark.parametrize("m, k, n", [(3, 1, 2), (5, 77, 3), (2, 256, 7)])
-def test_floats_equal_apytypes(text: str, mode: str, m: int, k: int, n: int) -> None:
+APY_MODES: dict[formats.Rounding, str] = {
+    "toward_zero": "TO_ZERO", "nearest_even": "TIES_EVEN", "nearest_away": "TIES_AWAY", "up": "TO_POS", "down": "TO_NEG",
+    "to_odd": "JAM_UNBIASED",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", "e5m10 e8m10 e8m7 e4m3 e5m2 e6m9 e6m17 e8m22 e8m23".split())
+@pytest.mark.parametrize("rounding", APY_MODES)
+@pytest.mark.parametrize("m, k, n", [(3, 1, 2), (5, 77, 3), (2, 4096, 7), (1, 129, 65)])
+def test_floats_equal_apytypes(text: str, rounding: formats.Rounding, m: int, k: int, n: int) -> None:
     apytypes = pytest.importorskip("apytypes")
     fmt = formats.parse(text)
     rng = np.random.default_rng(k)
     a, b = (formats.round_array(rng.normal(size=size), fmt) for size in ((m, k), (k, n)))
-    quantization = getattr(apytypes.QuantizationMode, mode)
+    quantization = getattr(apytypes.QuantizationMode, APY_MODES[rounding])
     e, man = fmt.exponent_bits, fmt.significand_bits
     theirs_a, theirs_b = (apytypes.APyFloatArray.from_float(v, e, man) for v in (a, b))
     with apytypes.APyFloatAccumulatorContext(exp_bits=e, man_bits=man, quantization=quantization):
         theirs = (theirs_a @ theirs_b).to_numpy().astype(np.float32)
-    rounding: formats.Rounding = "nearest_even" if mode == "TIES_EVEN" else "toward_zero"
-    assert_same(matmul(a, b, Arithmetic(fmt, rounding=rounding, overflow="infinity")), theirs)
+    for level in LEVELS:
+        assert_same(matmul(a, b, Arithmetic(fmt, rounding=rounding, overflow="infinity"), isa=level), theirs, level)
 
 
-@pytest.mark.parametrize(
-    "rounding, theirs", [("down", "TRN"), ("nearest_even", "RND_CONV"), ("nearest_away", "RND_INF"), ("toward_zero", "TRN_ZERO")]
-)
-@pytest.mark.parametrize("k", [1, 90])
-def test_fixed_point_equals_apytypes(rounding: formats.Rounding, theirs: str, k: int) -> None:
+@pytest.mark.parametrize("rounding", APY_MODES)
+@pytest.mark.parametrize("m, k, n", [(6, 1, 5), (6, 90, 5), (3, 4096, 2), (1, 33, 67)])
+def test_fixed_point_equals_apytypes(rounding: formats.Rounding, m: int, k: int, n: int) -> None:
     apytypes = pytest.importorskip("apytypes")
-    fmt = formats.parse("fixed<5,6>")
+    fmt = formats.parse("fixed<8,6>")
     rng = np.random.default_rng(1)
     # No sum leaves the range: apytypes 0.5.1 rounds every product but applies its overflow mode to products only.
-    a, b = (formats.round_array(rng.normal(size=size) * 0.5, fmt) for size in ((6, k), (k, 5)))
-    theirs_a, theirs_b = (apytypes.APyFixedArray.from_float(v, int_bits=5, frac_bits=6) for v in (a, b))
-    quantization = getattr(apytypes.QuantizationMode, theirs)
-    with apytypes.APyFixedAccumulatorContext(int_bits=5, frac_bits=6, quantization=quantization):
+    a, b = (formats.round_array(rng.normal(size=size) * 0.5, fmt) for size in ((m, k), (k, n)))
+    theirs_a, theirs_b = (apytypes.APyFixedArray.from_float(v, int_bits=8, frac_bits=6) for v in (a, b))
+    quantization = getattr(apytypes.QuantizationMode, APY_MODES[rounding])
+    with apytypes.APyFixedAccumulatorContext(int_bits=8, frac_bits=6, quantization=quantization):
         want = (theirs_a @ theirs_b).to_numpy().astype(np.float32)
-    assert_same(matmul(a, b, Arithmetic(fmt, rounding=rounding)), want)
+    assert np.abs(want).max() < 127
+    for level in LEVELS:
+        assert_same(matmul(a, b, Arithmetic(fmt, rounding=rounding), isa=level), want, level)
+
+
+@pytest.mark.parametrize("text", ["q8.8", "e5m10", "e8m7", "e8m23", "fixed<10,15>"])
+@pytest.mark.parametrize("random_bits", [1, 4, 8])
+def test_every_random_number_of_a_product(text: str, random_bits: int) -> None:
+    """All 2^r draws come among the outputs, and floor(2^r rest / step) of them go away from zero: the mean is the product."""
+    fmt = formats.parse(text)
+    arithmetic = Arithmetic(fmt, rounding="stochastic", random_bits=random_bits)
+    a = formats.round_array(np.array([[1.37]], np.float32), fmt)
+    b = np.full((1, 4096), formats.round_array(np.float32([0.7131]), fmt)[0])
+    drawn = draws(np.arange(4096, dtype=np.uint64), 0, 0, arithmetic.draw_width, call_key(SEED, STREAM)) >> 32 - random_bits
+    assert np.unique(drawn).size == 1 << random_bits
+    exact = Fraction(float(a[0, 0])) * Fraction(float(b[0, 0]))
+    low, high = (formats.round_scalar(float(exact), fmt, mode) for mode in ("down", "up"))
+    assert Fraction(float(exact)) == exact and low < high
+    up = int((exact - Fraction(low)) / (Fraction(high) - Fraction(low)) * (1 << random_bits))
+    want = np.where(drawn >= (1 << random_bits) - up, high, low).astype(np.float32)
+    for level in LEVELS:
+        assert_same(matmul(a, b, arithmetic, seed=SEED, stream=STREAM, isa=level)[0], want, level)
 
 
 def test_draws_are_uniform_and_independent() -> None:
