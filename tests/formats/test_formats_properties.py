@@ -171,7 +171,7 @@ def test_directions_surround_the_number(name: str, seed: int, more: Floats) -> N
 @EXAMPLES
 @given(st.integers(0, 2**32 - 1), NUMBERS)
 def test_blocks(name: str, seed: int, more: Floats) -> None:
-    """All implementations are one, results stay, negation is symmetric, and order is kept inside a block, whose scale is common."""
+    """All implementations are one; symmetric elements stay and mirror; order is kept inside a block, whose scale is common."""
     fmt = CATALOGUE[name]
     assert fmt.element is not None
     rng = np.random.default_rng(seed)
@@ -182,8 +182,9 @@ def test_blocks(name: str, seed: int, more: Floats) -> None:
         for level in LEVELS:
             got = formats.round_array(x, fmt, mode, **KEY, random_bits=BITS, isa=level)
             np.testing.assert_array_equal(codes(got), codes(want), err_msg=f"{mode} {level}")
-        np.testing.assert_array_equal(codes(formats.round_array(want, fmt, mode, seed=1, random_bits=BITS)), codes(want), err_msg=mode)
         if formats.min_value(fmt.element) == -formats.max_value(fmt.element):
+            # of two's complement, -1.999 becomes -2, the next exponent, so that the scale of the result is another one
+            np.testing.assert_array_equal(codes(formats.round_array(want, fmt, mode, seed=1, random_bits=BITS)), codes(want), err_msg=mode)
             other: formats.Rounding = {"up": "down", "down": "up"}.get(mode, mode)  # type: ignore[assignment]
             back = formats.round_array(-x, fmt, other, **KEY, random_bits=BITS)
             np.testing.assert_array_equal(-back + 0.0, want + 0.0, err_msg=mode)
