@@ -20,6 +20,7 @@ std::vector<std::string> level_names() {
 NB_MODULE(_native, m) {
     m.doc() = "Native kernels of Convsmith; use them through convsmith.formats.";
     m.def("levels", &level_names, "Names of the instruction sets compiled in that this processor has, slowest first.");
+    bind_binary(m);
     bind_blocks(m);
     bind_convolution(m);
     bind_packing(m);

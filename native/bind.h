@@ -4,7 +4,9 @@
 #include <nanobind/nanobind.h>
 
 #include <cstddef>
+#include <vector>
 
+#include "convolution.h"
 #include "round.h"
 
 namespace convsmith {
@@ -18,8 +20,12 @@ static_assert(kPart % kBlock == 0, "parts are whole blocks");
 template <typename T>
 RoundingIn<T> rounding_of(const nanobind::tuple& fields);
 
+// From the fields of Convolution in their order; throws std::invalid_argument when they do not fit each other.
+Convolution convolution_of(const std::vector<int>& sizes);
+
 }  // namespace convsmith
 
+void bind_binary(nanobind::module_& m);
 void bind_blocks(nanobind::module_& m);
 void bind_convolution(nanobind::module_& m);
 void bind_packing(nanobind::module_& m);

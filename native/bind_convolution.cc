@@ -14,16 +14,8 @@
 
 namespace nb = nanobind;
 
-namespace {
-
-using convsmith::Convolution;
-using convsmith::ConvolutionAlgorithm;
-using convsmith::Epilogue;
-using Input = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
 // The fields of Convolution in their order.
-Convolution convolution_of(const std::vector<int>& sizes) {
+convsmith::Convolution convsmith::convolution_of(const std::vector<int>& sizes) {
     if (sizes.size() != 20) throw std::invalid_argument("a convolution has 20 sizes");
     Convolution v;
     int* const fields[] = {&v.n,          &v.c,       &v.h,        &v.w,          &v.k,
@@ -45,6 +37,15 @@ Convolution convolution_of(const std::vector<int>& sizes) {
         throw std::invalid_argument("the output reaches beyond the padded input");
     return v;
 }
+
+namespace {
+
+using convsmith::Convolution;
+using convsmith::convolution_of;
+using convsmith::ConvolutionAlgorithm;
+using convsmith::Epilogue;
+using Input = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const ConvolutionAlgorithm& algorithm_of(const std::string& level_name, const std::string& name) {
     const convsmith::Level* level = convsmith::find_level(level_name);

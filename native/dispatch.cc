@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "binary_reference.h"
 #include "blocks_reference.h"
 #include "convolution_reference.h"
 #include "round_reference.h"
@@ -16,6 +17,7 @@ namespace convsmith {
     void count(const float*, float*, size_t, size_t, const Rounding&, const Scale&, const Key&, Counts&);   \
     void round_blocks(Numbers, float*, size_t, size_t, const Blocks&, const Rounding&, const WideRounding&, \
                       const Key&);                                                                          \
+    extern const BinaryTable kBinary;                                                                       \
     extern const ConvolutionTable kConvolutions;                                                            \
     extern const OperatorTable kOperators;                                                                  \
     void rounded_wide(const RoundedPlan&, const RoundedTile&);                                              \
@@ -30,6 +32,11 @@ CONVSMITH_DECLARE(avx2)
 CONVSMITH_DECLARE(avx512)
 #endif
 #undef CONVSMITH_DECLARE
+#if defined(CONVSMITH_X86_LEVELS)
+namespace avx512vpopcntdq {
+extern const BinaryTable kBinary;
+}
+#endif
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
@@ -59,6 +66,26 @@ const std::vector<Level>& levels() {
         return list;
     }();
     return found;
+}
+
+const std::vector<const BinaryTable*>& binary_tables() {
+    static const std::vector<const BinaryTable*> found = [] {
+        std::vector<const BinaryTable*> list = {&kReferenceBinary, &portable::kBinary};
+#if defined(CONVSMITH_X86_LEVELS)
+        if (find_level("avx2")) list.push_back(&avx2::kBinary);
+        if (find_level("avx512")) list.push_back(&avx512::kBinary);
+        if (find_level("avx512") && __builtin_cpu_supports("avx512vpopcntdq"))
+            list.push_back(&avx512vpopcntdq::kBinary);
+#endif
+        return list;
+    }();
+    return found;
+}
+
+const BinaryTable* find_binary(const std::string& name) {
+    for (const BinaryTable* table : binary_tables())
+        if (name == table->name) return table;
+    return nullptr;
 }
 
 const Level* find_level(const std::string& name) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "binary.h"
 #include "blocks.h"
 #include "convolution.h"
 #include "operators.h"
@@ -26,6 +27,13 @@ struct Level {
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.
 const std::vector<Level>& levels();
+
+// The functions on packed signs: those of the levels, and of AVX-512 with its instruction that counts bits. The slowest
+// first.
+const std::vector<const BinaryTable*>& binary_tables();
+
+// Null when there is none of that name.
+const BinaryTable* find_binary(const std::string& name);
 
 // Both null when there is none of that name.
 const Level* find_level(const std::string& name);

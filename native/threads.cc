@@ -2,12 +2,14 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -54,6 +56,25 @@ void look_for(int turns, Done done) {
     }
 }
 
+// A sleeping thread of the pool. Linux may wake one on its caller's processor and leave both there for seconds while
+// another processor idles (seen with 2 of them), so the caller says where not to wake.
+struct Helper {
+    pid_t thread = 0;
+    bool asleep = false, narrowed = false;
+    cpu_set_t allowed;
+
+    void wake_elsewhere_than(int caller) {
+        if (!asleep || narrowed || sched_getaffinity(thread, sizeof allowed, &allowed) != 0) return;
+        cpu_set_t others = allowed;
+        CPU_CLR(caller, &others);
+        narrowed = CPU_COUNT(&others) > 0 && sched_setaffinity(thread, sizeof others, &others) == 0;
+    }
+    void widen() {
+        if (narrowed) sched_setaffinity(0, sizeof allowed, &allowed);
+        narrowed = false;
+    }
+};
+
 class Pool {
   public:
     std::mutex in_use;
@@ -61,42 +82,60 @@ class Pool {
     void run(Job& job, int helpers) {
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            for (; started_ < helpers; ++started_) std::thread(&Pool::serve, this, started_).detach();
+            while (int(all_.size()) < helpers) {
+                all_.emplace_back();
+                std::thread(&Pool::serve, this, int(all_.size()) - 1).detach();
+            }
+            const int processor = sched_getcpu();
+            for (int i = 0; i < helpers; ++i) all_[size_t(i)].wake_elsewhere_than(processor);
             job_ = &job;
             helpers_ = helpers;
-            pending_ = helpers;
             ++turn_;
         }
         wake_.notify_all();
         job.work();
-        look_for(kCallerTurns, [this] { return pending_ == 0; });
+        // No part is left: who has not begun by now finds no job, and is not waited for.
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            job_ = nullptr;
+        }
+        look_for(kCallerTurns, [this] { return active_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
-        idle_.wait(lock, [this] { return pending_ == 0; });
+        idle_.wait(lock, [this] { return active_ == 0; });
     }
 
   private:
     void serve(int index) {
         unsigned long seen = 0;
+        std::unique_lock<std::mutex> lock(mutex_);
+        Helper& self = all_[size_t(index)];
+        self.thread = pid_t(syscall(SYS_gettid));
         for (;;) {
+            lock.unlock();
             look_for(kHelperTurns, [&] { return turn_ != seen; });
-            std::unique_lock<std::mutex> lock(mutex_);
+            lock.lock();
+            self.asleep = true;
             wake_.wait(lock, [&] { return turn_ != seen; });
+            self.asleep = false;
             seen = turn_;
-            if (index >= helpers_) continue;
+            if (index >= helpers_ || !job_) continue;
             Job* job = job_;
+            ++active_;
+            self.widen();
             lock.unlock();
             job->work();
             lock.lock();
-            if (--pending_ == 0) idle_.notify_one();
+            if (--active_ == 0) idle_.notify_one();
         }
     }
 
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
     Job* job_ = nullptr;
-    int started_ = 0, helpers_ = 0;
+    std::deque<Helper> all_;
+    int helpers_ = 0;
     std::atomic<unsigned long> turn_{0};
-    std::atomic<int> pending_{0};
+    std::atomic<int> active_{0};
 };
 
 // Never deleted: its threads sleep until the process ends. A forked child has none of them, and leaves the parent's

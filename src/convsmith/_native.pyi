@@ -131,3 +131,39 @@ class Program:
     def run(self, inputs: list[NDArray[np.float32]], outputs: list[NDArray[np.float32]]) -> None: ...
     def timed(self, inputs: list[NDArray[np.float32]], outputs: list[NDArray[np.float32]], repeats: int) -> float: ...
     def profile(self, inputs: list[NDArray[np.float32]], outputs: list[NDArray[np.float32]]) -> list[float]: ...
+
+def binary_levels() -> list[str]: ...
+def binary_pack_signs(level: str, x: NDArray[np.float32], channels: int, packed: NDArray[np.uint64], threads: int) -> bool: ...
+def binary_prepared_words(level: str, columns: int, words: int, planes: int) -> int: ...
+def binary_prepare(level: str, columns: int, words: int, planes: int, b: NDArray[np.uint64], prepared: NDArray[np.uint64]) -> None: ...
+def binary_multiply(
+    level: str,
+    rows: int,
+    columns: int,
+    words: int,
+    planes: int,
+    a: NDArray[np.uint64],
+    prepared: NDArray[np.uint64],
+    base: NDArray[np.int32],
+    c: NDArray[np.int32],
+    threads: int,
+) -> None: ...
+def binary_workspace_bytes(level: str, sizes: list[int], planes: int, threads: int) -> int: ...
+def binary_convolve(
+    level: str,
+    sizes: list[int],
+    planes: int,
+    zero_border: bool,
+    x: NDArray[np.uint64],
+    prepared: NDArray[np.uint64],
+    base: NDArray[np.int32],
+    tap_sums: NDArray[np.int32],
+    output: int,
+    scale: NDArray[np.float32] | None,
+    shift: NDArray[np.float32] | None,
+    direction: NDArray[np.int32] | None,
+    threshold: NDArray[np.int32] | None,
+    y: NDArray[np.uint8],
+    workspace: NDArray[np.uint64],
+    threads: int,
+) -> None: ...

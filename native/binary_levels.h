@@ -1,0 +1,24 @@
+// The functions on packed signs of one instruction set.
+#pragma once
+
+#include "binary.h"
+
+#define CONVSMITH_STRING_OF(name) #name
+#define CONVSMITH_STRING(name) CONVSMITH_STRING_OF(name)
+
+namespace convsmith {
+namespace CONVSMITH_LEVEL {
+
+bool pack_signs(const float* x, long rows, int channels, long pitch, uint64_t* packed);
+size_t prepared_words(const BinaryProduct&);
+void prepare_product(const BinaryProduct&, const uint64_t* b, uint64_t* prepared);
+void multiply_signs(const BinaryProduct&, const uint64_t* a, const uint64_t* prepared, const int32_t* base, int32_t* c,
+                    int threads);
+size_t binary_workspace_bytes(const BinaryConvolution&, int threads);
+void convolve_signs(const BinaryConvolution&, const uint64_t* x, const uint64_t* prepared, void* y,
+                    const BinaryEpilogue&, void* workspace, int threads);
+
+extern const BinaryTable kBinary;
+
+}  // namespace CONVSMITH_LEVEL
+}  // namespace convsmith
