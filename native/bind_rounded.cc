@@ -31,6 +31,14 @@ int64_t reach(std::initializer_list<convsmith::Offsets> tables) {
     return total;
 }
 
+// Whether the sums of one number of each table are from 0 to below `size`.
+bool all_inside(const convsmith::Offsets& a, const convsmith::Offsets& b, int64_t size) {
+    if (!a.size || !b.size) return true;
+    const auto ends = std::minmax_element(a.data, a.data + a.size),
+               others = std::minmax_element(b.data, b.data + b.size);
+    return *ends.first + *others.first >= 0 && *ends.second + *others.second < size;
+}
+
 convsmith::GatheredProduct product_of(const Input& a, const Input& b, Output& out, const std::vector<Table>& tables,
                                       const Sizes& sizes) {
     if (tables.size() != 10) throw std::invalid_argument("a gathered product has 10 tables");
@@ -45,6 +53,7 @@ convsmith::GatheredProduct product_of(const Input& a, const Input& b, Output& ou
         p.b_terms.size != p.term_x.size || p.b_columns.size != p.out_columns.size ||
         p.b_columns.size != p.column_y.size || p.b_columns.size != p.column_x.size)
         throw std::invalid_argument("tables of a gathered product differ in size");
+    p.inside = all_inside(p.column_y, p.term_y, p.height) && all_inside(p.column_x, p.term_x, p.width);
     const int64_t last = p.groups - 1;
     if (p.groups > 0 && p.a_rows.size && p.a_terms.size && p.b_columns.size &&
         (reach({p.a_rows, p.a_terms}) + last * p.a_group >= int64_t(p.a_size) ||

@@ -48,16 +48,17 @@ inline D odd_sum(D a, D b) {
     return to_odd(total, (a - (total - part)) + (b - part));
 }
 
-// The float rounded to odd from a double that is exact or itself rounded to odd.
-inline HalfF narrow_odd(D exact) {
+// The one of the two floats around a double whose code is odd or even, where the double is between them; it is exact or
+// itself rounded to odd.
+inline HalfF narrowed(D exact, int32_t wanted) {
     const HalfF nearest = __builtin_convertvector(exact, HalfF);
     const D error = exact - __builtin_convertvector(nearest, D);
     const HalfU code = (HalfU)nearest;
-    const HalfI even = (HalfI)(code & 1) - 1;
+    const HalfI other = -((HalfI)(code & 1) ^ wanted);
     const HalfI above = __builtin_convertvector((L)(error > 0), HalfI);
     const HalfI inexact = __builtin_convertvector((L)((error > 0) | (error < 0)), HalfI);
     const HalfI outwards = above ^ ((HalfI)code >> 31);
-    return (HalfF)(code + (HalfU)(inexact & even & ((outwards & 2) - 1)));
+    return (HalfF)(code + (HalfU)(inexact & other & ((outwards & 2) - 1)));
 }
 
 // The two halves of a float vector as doubles, and back.
@@ -80,7 +81,8 @@ inline F join(HalfF low, HalfF high) {
     return v;
 }
 
-inline F narrow_odd(const Pair& exact) { return join(narrow_odd(exact.low), narrow_odd(exact.high)); }
+inline F narrow_odd(const Pair& exact) { return join(narrowed(exact.low, 1), narrowed(exact.high, 1)); }
+inline F narrow_even(const Pair& exact) { return join(narrowed(exact.low, 0), narrowed(exact.high, 0)); }
 
 }  // namespace
 }  // namespace CONVSMITH_LEVEL

@@ -1,17 +1,18 @@
 // Rounded products and sums in float lanes, for floating-point formats of at most 22 significand bits and finite
-// factors. Compiled once per instruction set.
+// factors; formats of 23 and 24 bits are those of rounded_precise.cc. Compiled once per instruction set.
 //
 // A product or a sum is first rounded to float32, and that is made harmless in one of three ways:
 // - Exact: nearest even, at most 11 significand bits, products that are float32 numbers. Rounding a sum of two numbers
 //   of p bits to 24 bits and then to p is innocuous when 24 >= 2 p + 2 (Figueroa 1995, doi 10.1145/221332.221334).
 // - Chopped: toward zero, and stochastic rounding with r bits, look at the first p + r bits only, p + r <= 23 here.
 // - Odd: a number rounded to odd to 24 bits rounds to p <= 22 bits as the exact one does (Boldo and Melquiond 2008,
-//   doi 10.1109/TC.2007.70819). AVX-512 rounds each instruction as told: of the results rounded down and up, the odd
-//   one is it. Elsewhere it comes from double.
+//   doi 10.1109/TC.2007.70819), in every mode. AVX-512 rounds each instruction as told: of the results rounded down and
+//   up, the odd one is it. Elsewhere it comes from double.
 // plan_rounded() in rounded_plan.cc checks the conditions.
 #include "rounded_draws.h"
-#include "rounded_lanes.h"
+#include "rounded_odd.h"
 #include "rounded_orders.h"
+#include "rounded_precise.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -25,62 +26,6 @@ inline uint32_t code(float v) {
     return c;
 }
 
-#if defined(__AVX512F__)
-constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC, kUp = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC,
-              kToZero = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
-
-inline F odd_of(__m512 down, __m512 up) {
-    return (F)_mm512_mask_blend_ps(_mm512_test_epi32_mask((__m512i)down, _mm512_set1_epi32(1)), up, down);
-}
-
-inline F odd_product(F a, F b) {
-    return odd_of(_mm512_mul_round_ps((__m512)a, (__m512)b, kDown), _mm512_mul_round_ps((__m512)a, (__m512)b, kUp));
-}
-
-inline F odd_total(F a, F b) {
-    return odd_of(_mm512_add_round_ps((__m512)a, (__m512)b, kDown), _mm512_add_round_ps((__m512)a, (__m512)b, kUp));
-}
-
-inline F odd_fused(F s, F a, F b) {
-    return odd_of(_mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kDown),
-                  _mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kUp));
-}
-
-inline F chopped_product(F a, F b) { return (F)_mm512_mul_round_ps((__m512)a, (__m512)b, kToZero); }
-inline F chopped_total(F a, F b) { return (F)_mm512_add_round_ps((__m512)a, (__m512)b, kToZero); }
-inline F chopped_fused(F s, F a, F b) { return (F)_mm512_fmadd_round_ps((__m512)a, (__m512)b, (__m512)s, kToZero); }
-inline F nearest_fused(F s, F a, F b) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)s); }
-#else
-inline Pair exact_product(F a, F b) {
-    const Pair wide_a(a), wide_b(b);
-    return {wide_a.low * wide_b.low, wide_a.high * wide_b.high};
-}
-
-inline Pair wide_fused(F s, F a, F b) {
-    const Pair wide(s), product = exact_product(a, b);
-    return {odd_sum(wide.low, product.low), odd_sum(wide.high, product.high)};
-}
-
-inline F odd_product(F a, F b) { return narrow_odd(exact_product(a, b)); }
-
-inline F odd_total(F a, F b) {
-    const Pair wide_a(a), wide_b(b);
-    return narrow_odd(Pair(odd_sum(wide_a.low, wide_b.low), odd_sum(wide_a.high, wide_b.high)));
-}
-
-inline F odd_fused(F s, F a, F b) { return narrow_odd(wide_fused(s, a, b)); }
-
-// With one bit less to look at, odd serves where chopped would.
-inline F chopped_product(F a, F b) { return odd_product(a, b); }
-inline F chopped_total(F a, F b) { return odd_total(a, b); }
-inline F chopped_fused(F s, F a, F b) { return odd_fused(s, a, b); }
-
-inline F nearest_fused(F s, F a, F b) {
-    const Pair odd = wide_fused(s, a, b);
-    return join(__builtin_convertvector(odd.low, HalfF), __builtin_convertvector(odd.high, HalfF));
-}
-#endif
-
 template <Mode M, bool Masked, bool Exact, bool Saturates, bool Half>
 class NarrowLanes {
   public:
@@ -91,11 +36,14 @@ class NarrowLanes {
     static constexpr int lanes = kLanes;
     static constexpr bool kPlain = Exact && M == Mode::nearest_even;
     static constexpr bool kStochastic = M == Mode::stochastic, kBlocks = true, kExactSums = false;
+    // Modes that look at the first bits only; the others must know whether anything follows.
+    static constexpr bool kChops = M == Mode::toward_zero || M == Mode::stochastic;
 
     NarrowLanes(const RoundedPlan& plan, const RoundedTile& tile) : draws(plan, tile), fuses_(!plan.rounds_product) {
         const Rounding& r = plan.sum;
         cut_ = 23 - r.significand_bits;
         half_less_one_ = all((1u << (cut_ - 1)) - 1);
+        dropped_ = all((1u << cut_) - 1);
         keep_ = all(~((1u << cut_) - 1));
         low_ = all(r.lowest), high_ = all(r.highest);
         beyond_ = all(code(r.above) & ~kNarrowSign);
@@ -113,19 +61,19 @@ class NarrowLanes {
 
     inline V product(A a, B b, At at) const {
         if constexpr (kPlain) return rounded(a * b, kProducts, at);
-        if constexpr (M == Mode::nearest_even) return rounded(odd_product(a, b), kProducts, at);
+        if constexpr (!kChops) return rounded(odd_product(a, b), kProducts, at);
         return rounded(chopped_product(a, b), kProducts, at);
     }
 
     inline V sum(V s, V p, At at) const {
         if constexpr (kPlain) return rounded(s + p, kSums, at);
-        if constexpr (M == Mode::nearest_even) return rounded(odd_total(s, p), kSums, at);
+        if constexpr (!kChops) return rounded(odd_total(s, p), kSums, at);
         return rounded(chopped_total(s, p), kSums, at);
     }
 
     inline V step(V s, A a, B b, At at) const {
         if (Exact || !fuses_) return sum(s, product(a, b, at), at);
-        if constexpr (M == Mode::nearest_even) return rounded(odd_fused(s, a, b), kSums, at);
+        if constexpr (!kChops) return rounded(odd_fused(s, a, b), kSums, at);
         return rounded(chopped_fused(s, a, b), kSums, at);
     }
 
@@ -150,7 +98,12 @@ class NarrowLanes {
     // included, and a carry beyond the largest number makes infinity.
     inline F masked(F x, U random) const {
         U sum = bits(x);
+        const U negative = (U)((I)sum >> 31);
         if constexpr (M == Mode::nearest_even) sum += half_less_one_ + ((sum >> cut_) & 1);
+        if constexpr (M == Mode::nearest_away) sum += half_less_one_ + 1;
+        if constexpr (M == Mode::up) sum += dropped_ & ~negative;
+        if constexpr (M == Mode::down) sum += dropped_ & negative;
+        if constexpr (M == Mode::to_odd) sum |= (sum & dropped_) + dropped_;
         if constexpr (M == Mode::stochastic) sum += random << draw_shift_;
         const F result = value(sum & keep_);
         // Exact chopping stays within the range.
@@ -175,12 +128,18 @@ class NarrowLanes {
             const F size = value(bits(x) ^ sign), step = value(exponent - to_step_);
             const F nearest = (size + magic) - magic;
             result = nearest > size ? nearest - step : nearest;
-            if constexpr (M == Mode::stochastic) {
+            const F rest = size - result;
+            const I negative = (I)sign >> 31;
+            I away = {};
+            if constexpr (M == Mode::nearest_away) away = rest + rest >= step;
+            if constexpr (M == Mode::up) away = (I)(rest > 0) & ~negative;
+            if constexpr (M == Mode::down) away = (I)(rest > 0) & negative;
+            // The number of steps is even where the code of 1.5 * 2^23 more is.
+            if constexpr (M == Mode::to_odd) away = (I)(rest > 0) & (I)((bits(result + magic) & 1) == 0);
+            if constexpr (M == Mode::stochastic)
                 // rest + R 2^-r steps >= 1 step, exactly.
-                const F missing =
-                    __builtin_convertvector((I)(random_end_ - random), F) * value(bits(step) - per_random_);
-                result = size - result >= missing ? result + step : result;
-            }
+                away = rest >= __builtin_convertvector((I)(random_end_ - random), F) * value(bits(step) - per_random_);
+            if constexpr (M != Mode::toward_zero) result = away ? result + step : result;
         }
         if constexpr (!Saturates) {
             const F size = value(bits(result) & ~kNarrowSign);
@@ -192,7 +151,7 @@ class NarrowLanes {
     const bool fuses_;
     int cut_;
     uint32_t draw_shift_, per_random_;
-    U half_less_one_, keep_, beyond_, least_, most_, to_magic_, to_step_, random_end_;
+    U half_less_one_, dropped_, keep_, beyond_, least_, most_, to_magic_, to_step_, random_end_;
     F low_, high_;
 };
 
@@ -209,6 +168,11 @@ RoundedRun choose(const RoundedPlan& plan) {
         return run<Mode::toward_zero, Masked, false, Saturates>;
     }
     if (plan.sum.mode == Mode::stochastic) return run<Mode::stochastic, Masked, false, Saturates>;
+    if (plan.sum.mode == Mode::nearest_away) return run<Mode::nearest_away, Masked, false, Saturates>;
+    // rounded_plan.cc lets these pass where they saturate: infinity would depend on the sign.
+    if (plan.sum.mode == Mode::up) return run<Mode::up, Masked, false, true>;
+    if (plan.sum.mode == Mode::down) return run<Mode::down, Masked, false, true>;
+    if (plan.sum.mode == Mode::to_odd) return run<Mode::to_odd, Masked, false, true>;
     if (!Masked && !Saturates && plan.half)
         return plan.exact              ? run < Mode::nearest_even, Masked, true, Saturates,
                !Masked && !Saturates > : run < Mode::nearest_even, Masked, false, Saturates, !Masked && !Saturates > ;
@@ -219,6 +183,7 @@ RoundedRun choose(const RoundedPlan& plan) {
 }  // namespace
 
 void rounded_narrow(const RoundedPlan& plan, const RoundedTile& tile) {
+    if (plan.precise) return rounded_precise(plan, tile);
     if (plan.saturates)
         (plan.masked ? choose<true, true> : choose<false, true>)(plan)(plan, tile);
     else

@@ -57,6 +57,9 @@ class Summation {
     }
 
   private:
+    // Of the orders that are not sequential.
+    size_t terms() const { return tile_.stretches->count; }
+
     Scalar* slot(int index, At at) const {
         return (Scalar*)tile_.state + (index * kTileRows + at.row) * kTileColumns + at.column;
     }
@@ -70,8 +73,6 @@ class Summation {
     inline void store_all(int index, At at, const V (&v)[N]) const {
         for (int j = 0; j < N; ++j) memcpy(slot(index, at) + j * E::lanes, &v[j], sizeof(V));
     }
-
-    bool last() const { return tile_.first + tile_.terms == tile_.all; }
 
     template <int N>
     inline void finish(At at, const V (&v)[N]) const {
@@ -88,25 +89,30 @@ class Summation {
         V s[R][N];
 #pragma GCC unroll 4
         for (int i = 0; i < R; ++i) load_all(0, {row + i, column}, s[i]);
-        const float *a = tile_.a + row, *b = tile_.b + column;
-        for (size_t t = 0; t < tile_.terms; ++t, a += kTileRows, b += kTileColumns) {
-            select(kProducts, tile_.first + t);
-            if constexpr (!E::kExactSums) select(kSums, tile_.first + t);
-            typename E::B second[N];
+        const float* b = tile_.b + column;
+        for (size_t part = 0; part < tile_.stretch_count; ++part) {
+            const RoundedStretch stretch = tile_.stretches[part];
+            const float* a = tile_.a + size_t(stretch.first) * kTileRows + row;
+            const size_t end = tile_.first + stretch.first + stretch.count;
+            for (size_t t = tile_.first + stretch.first; t < end; ++t, a += kTileRows, b += kTileColumns) {
+                select(kProducts, t);
+                if constexpr (!E::kExactSums) select(kSums, t);
+                typename E::B second[N];
 #pragma GCC unroll 4
-            for (int j = 0; j < N; ++j) second[j] = e_.second(b + j * E::lanes);
+                for (int j = 0; j < N; ++j) second[j] = e_.second(b + j * E::lanes);
 #pragma GCC unroll 4
-            for (int i = 0; i < R; ++i) {
-                const typename E::A first = e_.first(a + i);
+                for (int i = 0; i < R; ++i) {
+                    const typename E::A first = e_.first(a + i);
 #pragma GCC unroll 4
-                for (int j = 0; j < N; ++j)
-                    s[i][j] = e_.step(s[i][j], first, second[j], {row + i, column + j * E::lanes});
+                    for (int j = 0; j < N; ++j)
+                        s[i][j] = e_.step(s[i][j], first, second[j], {row + i, column + j * E::lanes});
+                }
             }
         }
 #pragma GCC unroll 4
         for (int i = 0; i < R; ++i) {
             store_all(0, {row + i, column}, s[i]);
-            if (last()) finish({row + i, column}, s[i]);
+            if (tile_.last) finish({row + i, column}, s[i]);
         }
     }
 
@@ -140,7 +146,7 @@ class Summation {
     template <int N>
     void pairwise(At at) {
         V value[N], earlier[N];
-        for (size_t t = 0; t < tile_.terms; ++t) {
+        for (size_t t = 0; t < terms(); ++t) {
             const uint64_t term = tile_.first + t;
             products(at, t, value);
             uint64_t done = term - uint64_t(__builtin_popcountll(term));
@@ -151,7 +157,7 @@ class Summation {
             }
             store_all(level, at, value);
         }
-        if (!last()) return;
+        if (!tile_.last) return;
         const uint64_t terms = tile_.all;
         uint64_t done = terms - uint64_t(__builtin_popcountll(terms));
         int level = __builtin_ctzll(terms);
@@ -173,7 +179,7 @@ class Summation {
         V total[N], inner[N];
         load_all(0, at, total);
         load_all(1, at, inner);
-        for (size_t t = 0; t < tile_.terms; ++t) {
+        for (size_t t = 0; t < terms(); ++t) {
             const uint64_t term = tile_.first + t;
             select(kProducts, term);
             const typename E::A first = e_.first(tile_.a + t * kTileRows + at.row);
@@ -187,7 +193,7 @@ class Summation {
         }
         store_all(0, at, total);
         store_all(1, at, inner);
-        if (last()) finish(at, total);
+        if (tile_.last) finish(at, total);
     }
 
     template <int N>
@@ -195,7 +201,7 @@ class Summation {
         V total[N], carried[N];
         load_all(0, at, total);
         load_all(1, at, carried);
-        for (size_t t = 0; t < tile_.terms; ++t) {
+        for (size_t t = 0; t < terms(); ++t) {
             const uint64_t term = tile_.first + t;
             select(kProducts, term);
             select(kSums, 4 * term);
@@ -213,7 +219,7 @@ class Summation {
         }
         store_all(0, at, total);
         store_all(1, at, carried);
-        if (last()) finish(at, total);
+        if (tile_.last) finish(at, total);
     }
 
     E& e_;

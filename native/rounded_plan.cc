@@ -10,6 +10,9 @@
 namespace convsmith {
 namespace {
 
+// Numbers that are looked at sooner than a second thread is awake.
+constexpr size_t kSmall = 1 << 19;
+
 constexpr uint32_t kInfinityCode = 0x7f800000u, kFraction = 0x007fffffu;
 
 // What is known of an array of factors.
@@ -33,20 +36,6 @@ Survey survey(const float* values, size_t count, const Level& level) {
 
 bool same(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-// Whether numbers between roundings can be float32. Factors are finite, so an infinity comes from overflow only.
-bool fits_narrow(const RoundedArithmetic& arithmetic) {
-    const Rounding& r = arithmetic.sum;
-    if (!r.is_float || (arithmetic.rounds_product && !arithmetic.same_format)) return false;
-    if (!r.negative_zero || r.lowest != -r.highest) return false;
-    if (r.significand_bits < 1 || r.significand_bits > 21) return false;
-    const bool random = r.mode == Mode::stochastic;
-    if (r.mode != Mode::nearest_even && r.mode != Mode::toward_zero && !random) return false;
-    // A draw is compared with the bits after those that are kept; the last of 24 says whether anything follows.
-    if (random && r.significand_bits + r.random_bits > 22) return false;
-    // Overflow and infinity must mean the same, on both sides.
-    return same(r.above, r.plus_infinity) && same(r.below, r.minus_infinity) && same(std::fabs(r.below), r.above);
-}
-
 // Whether the format has float32's smallest numbers and its largest exponent.
 bool is_masked(const Rounding& r) {
     return r.smallest_normal == std::ldexp(1.0f, -126) && r.step_exponent == -126 - r.significand_bits &&
@@ -54,11 +43,29 @@ bool is_masked(const Rounding& r) {
            (r.above == r.highest || std::isinf(r.above));
 }
 
+// Whether rounded_precise.cc is to round.
+bool is_precise(const Rounding& r) { return r.mode == Mode::nearest_even && r.significand_bits > 21; }
+
+// Whether numbers between roundings can be float32. Factors are finite, so an infinity comes from overflow only.
+bool fits_narrow(const RoundedArithmetic& arithmetic) {
+    const Rounding& r = arithmetic.sum;
+    if (!r.is_float || (arithmetic.rounds_product && !arithmetic.same_format)) return false;
+    if (!r.negative_zero || r.lowest != -r.highest || r.significand_bits < 1) return false;
+    // A draw is compared with the bits after those that are kept; the last of 24 says whether anything follows.
+    if (r.mode == Mode::stochastic && r.significand_bits + r.random_bits > 22) return false;
+    if (r.significand_bits > 21 && !is_precise(r) && !(r.mode == Mode::toward_zero && is_masked(r))) return false;
+    if (r.significand_bits > 22 && r.mode == Mode::toward_zero) return false;
+    // Overflow and infinity must mean the same, on both sides.
+    return same(r.above, r.plus_infinity) && same(r.below, r.minus_infinity) && same(std::fabs(r.below), r.above);
+}
+
 // Whether the numbers that rounding by steps adds and compares are normal float32 numbers.
 bool is_stepped(const Rounding& r) {
     const int least = std::ilogb(r.smallest_normal), random = r.mode == Mode::stochastic ? r.random_bits : 0;
-    return r.step_exponent == least - r.significand_bits && r.step_exponent - random >= -126 &&
-           std::ilogb(r.highest) + 1 + 23 - r.significand_bits <= 127;
+    if (r.step_exponent != least - r.significand_bits) return false;
+    // Only numbers below the smallest normal one are rounded by steps there.
+    if (is_precise(r)) return r.step_exponent + 23 >= -126;
+    return r.step_exponent - random >= -126 && std::ilogb(r.highest) + 1 + 23 - r.significand_bits <= 127;
 }
 
 bool is_half(const Rounding& r) {
@@ -99,6 +106,14 @@ bool fits_whole(const RoundedArithmetic& arithmetic, const Survey& a, const Surv
     return true;
 }
 
+// Whether adding the product of a finite number and +0 changes no sum, not even the sign of a zero. Sums begin at +0,
+// and a sum of two numbers of the format that is not zero is never below its smallest number, so never becomes -0.
+bool may_skip(const RoundedArithmetic& arithmetic) {
+    const Rounding& r = arithmetic.sum;
+    const bool subnormals = !r.is_float || r.step_exponent == std::ilogb(r.smallest_normal) - r.significand_bits;
+    return arithmetic.order == Order::sequential && arithmetic.rounds_product && arithmetic.same_format && subnormals;
+}
+
 }  // namespace
 
 RoundedPlan plan_rounded(const RoundedArithmetic& arithmetic, const GatheredProduct& product, const Level& level,
@@ -115,16 +130,19 @@ RoundedPlan plan_rounded(const RoundedArithmetic& arithmetic, const GatheredProd
     plan.key[1] = arithmetic.key[1];
     if (!level.look) return plan;
     Survey found[2];
-    parallel(2, threads, [&](size_t i) {
+    const bool small = product.a_size + product.b_size < kSmall;
+    parallel(2, small ? 1 : threads, [&](size_t i) {
         found[i] = i ? survey(product.b, product.b_size, level) : survey(product.a, product.a_size, level);
     });
     if (!found[0].finite || !found[1].finite) return plan;
+    plan.skips = may_skip(arithmetic);
     if (fits_whole(arithmetic, found[0], found[1], plan)) {
         plan.carrier = Carrier::whole;
     } else if (fits_narrow(arithmetic)) {
         plan.masked = is_masked(plan.sum);
         plan.saturates = plan.sum.above == plan.sum.highest;
         plan.half = is_half(plan.sum);
+        plan.precise = is_precise(plan.sum);
         plan.exact = is_exact(arithmetic, found[0], found[1]);
         if (plan.masked || is_stepped(plan.sum)) plan.carrier = Carrier::narrow;
     }

@@ -15,6 +15,9 @@ constexpr size_t kPanelTerms = 256;
 // Rows of one part of the work: they share a panel, which so costs little beside them.
 constexpr size_t kPartRows = 256;
 
+// First factors that are copied sooner than a second thread is awake.
+constexpr size_t kSmallRows = 1 << 16;
+
 size_t slots_of(const RoundedPlan& plan, size_t terms) {
     if (plan.order == Order::sequential) return 1;
     if (plan.order != Order::pairwise) return 2;
@@ -37,14 +40,20 @@ class Rows {
         : tiles_((p.a_rows.size + kTileRows - 1) / kTileRows),
           terms_(p.a_terms.size),
           values_(size_t(p.groups) * tiles_ * terms_ * kTileRows) {
-        parallel(size_t(p.groups) * tiles_, threads, [&](size_t part) {
+        parallel(size_t(p.groups) * tiles_, values_.size() < kSmallRows ? 1 : threads, [&](size_t part) {
             const size_t first = part % tiles_ * kTileRows;
             const size_t rows = std::min(p.a_rows.size - first, size_t(kTileRows));
             float* target = values_.data() + part * terms_ * kTileRows;
-            for (size_t row = 0; row < rows; ++row) {
-                const float* source = p.a + int64_t(part / tiles_) * p.a_group + p.a_rows.data[first + row];
-                for (size_t t = 0; t < terms_; ++t) target[t * kTileRows + row] = source[p.a_terms.data[t]];
-            }
+            const float* sources[kTileRows];
+            for (size_t row = 0; row < rows; ++row)
+                sources[row] = p.a + int64_t(part / tiles_) * p.a_group + p.a_rows.data[first + row];
+            if (rows == kTileRows)
+                for (size_t t = 0; t < terms_; ++t)
+                    for (size_t row = 0; row < kTileRows; ++row)
+                        target[t * kTileRows + row] = sources[row][p.a_terms.data[t]];
+            else
+                for (size_t row = 0; row < rows; ++row)
+                    for (size_t t = 0; t < terms_; ++t) target[t * kTileRows + row] = sources[row][p.a_terms.data[t]];
             if (plan.carrier == Carrier::whole) make_whole(target, terms_ * kTileRows, plan.a_scale);
         });
     }
@@ -77,19 +86,23 @@ class Part {
         const size_t terms = p_.a_terms.size, tiles = (row_end_ - row_ + kTileRows - 1) / kTileRows;
         const size_t tile_state = slots_of(plan_, terms) * kTileRows * kTileColumns;
         const PanelColumns columns(p_, group_, column_, columns_);
-        std::vector<float> panel(std::min(terms, kPanelTerms) * kTileColumns);
+        std::vector<float> panel(std::min(terms, kPanelTerms) * kTileColumns + kPanelSlack);
         std::vector<double> state(tiles * tile_state);
+        std::vector<RoundedStretch> stretches;
         for (size_t first = 0; first < terms; first += kPanelTerms) {
-            const size_t count = std::min(terms - first, kPanelTerms);
-            columns.fill(first, first + count, panel.data());
+            const size_t end = std::min(terms, first + kPanelTerms);
+            const size_t count = columns.fill(first, end, plan_.skips, panel.data(), stretches);
             if (plan_.carrier == Carrier::whole) make_whole(panel.data(), count * kTileColumns, plan_.b_scale);
             for (size_t tile = 0; tile < tiles; ++tile)
-                add(row_ + tile * kTileRows, first, count, panel.data(), state.data() + tile * tile_state);
+                add(row_ + tile * kTileRows,
+                    {nullptr, panel.data(), 0, columns_, first, stretches.data(), stretches.size(), terms, end == terms,
+                     nullptr, nullptr, state.data() + tile * tile_state, nullptr});
         }
     }
 
   private:
-    void add(size_t row, size_t first, size_t count, const float* panel, double* state) const {
+    // Adds to one tile of outputs; `tile` is what is common to all rows.
+    void add(size_t row, RoundedTile tile) const {
         const int rows = int(std::min(row_end_ - row, size_t(kTileRows)));
         alignas(64) uint32_t low[kTileRows * kTileColumns + 16], high[kTileRows * kTileColumns + 16];
         alignas(64) float result[kTileRows * kTileColumns];
@@ -103,9 +116,12 @@ class Part {
                     high[i * kTileColumns + j] = uint32_t(element >> 32);
                 }
         }
-        run_(plan_, {rows_.tile(group_, row / kTileRows, first), panel, rows, columns_, first, count, p_.a_terms.size,
-                     low, high, state, result});
-        if (first + count < p_.a_terms.size) return;
+        tile.a = rows_.tile(group_, row / kTileRows, tile.first);
+        tile.rows = rows;
+        tile.elements_low = low, tile.elements_high = high;
+        tile.result = result;
+        run_(plan_, tile);
+        if (!tile.last) return;
         for (int i = 0; i < rows; ++i)
             for (int j = 0; j < columns_; ++j)
                 p_.out[place(row + size_t(i), column_ + size_t(j))] = result[i * kTileColumns + j];
@@ -123,10 +139,12 @@ class Part {
     const int columns_;
 };
 
-// Whole row tiles of one part: few enough to keep all threads busy.
+// Whole row tiles of one part: all rows, or where there are few panels so many that all threads are busy. Each part
+// fills its panel anew.
 size_t rows_of_part(size_t rows, size_t panels, int threads) {
-    const size_t wanted = panels >= size_t(4 * threads) ? kPartRows : rows * panels / size_t(4 * threads);
-    return std::min(std::max(wanted / kTileRows * kTileRows, size_t(kTileRows)), kPartRows);
+    const size_t parts = panels >= size_t(4 * threads) ? 1 : (2 * threads + panels - 1) / panels;
+    const size_t tiles = (rows + kTileRows - 1) / kTileRows;
+    return std::min((tiles + parts - 1) / parts * kTileRows, kPartRows);
 }
 
 }  // namespace

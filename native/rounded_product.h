@@ -21,6 +21,7 @@ struct GatheredProduct {
     size_t a_size, b_size;
     Offsets a_rows, a_terms, b_columns, column_y, column_x, b_terms, term_y, term_x, out_rows, out_columns;
     int64_t height, width, groups, a_group, b_group, out_group;
+    bool inside;  // no column is beyond the edges for any term
 };
 
 // What is wanted, before it is known how to carry the numbers.

@@ -114,11 +114,14 @@ void rounded_reference(const RoundedPlan& plan, const RoundedTile& tile) {
     for (int row = 0; row < tile.rows; ++row)
         for (int column = 0; column < tile.columns; ++column) {
             Output output(plan, tile, row, column);
-            for (size_t t = 0; t < tile.terms; ++t) {
-                const double a = double(tile.a[t * kTileRows + row]), b = double(tile.b[t * kTileColumns + column]);
-                output.add(output.product(a, b, tile.first + t), tile.first + t);
-            }
-            if (tile.first + tile.terms != tile.all) continue;
+            const float* b = tile.b + column;
+            for (size_t part = 0; part < tile.stretch_count; ++part)
+                for (size_t i = 0; i < tile.stretches[part].count; ++i, b += kTileColumns) {
+                    const size_t t = tile.stretches[part].first + i;
+                    const double a = double(tile.a[t * kTileRows + row]);
+                    output.add(output.product(a, double(*b), tile.first + t), tile.first + t);
+                }
+            if (!tile.last) continue;
             const double total = output.finish(tile.all);
             tile.result[row * kTileColumns + column] =
                 std::isnan(total) ? std::numeric_limits<float>::quiet_NaN() : float(total);

@@ -8,12 +8,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from convsmith import training
+from convsmith import precision, training
 from convsmith.errors import UsageError
 from convsmith.formats import Format
 from convsmith.precision import LossScale, Phase, Plan, Rule, Start
 from convsmith.training import Training
 
+EXAMPLE = (1, 8, 8)
 FORMATS = Plan(
     (
         *(Rule("*", role, Format.fixed(3, 13), rounding="stochastic") for role in ("weight", "bias", "update", "momentum", "error")),
@@ -83,8 +84,6 @@ def test_a_float32_plan_changes_no_bit(make_net, dataset, preprocess) -> None:
 
 
 def test_what_a_plan_excludes(make_net, dataset, preprocess) -> None:
-    with pytest.raises(ValidationError, match="not their running mean; set ema=0"):
-        settings(Plan(), ema=0.9)
     with pytest.raises(ValidationError, match="a plan is emulated in float32; leave precision at auto or float32"):
         settings(Plan(), precision="bfloat16")
     with pytest.raises(UsageError, match=r"a rule has no field 'rol'"):
@@ -92,3 +91,37 @@ def test_what_a_plan_excludes(make_net, dataset, preprocess) -> None:
     other = Plan((Rule("conv9", "weight", Format.fixed(2, 6)),))
     with pytest.raises(UsageError, match=r"rule 1 \('conv9', weight\) matches nothing; layers with a tensor of that role are 0, 6"):
         training.fit(make_net(), dataset, settings(other), preprocess=preprocess)
+
+
+def test_the_running_mean_is_read_as_weights_are(make_net, dataset, preprocess, tmp_path) -> None:
+    """Validation under a plan with ema is that of the mean of the stored weights, rounded when read; training does not see it."""
+    plan = Plan((Rule("*", "weight", Format.fixed(3, 5)), Rule("*", "activation", Format.fixed(5, 5))))
+    with_mean = training.fit(make_net(), dataset, settings(plan, ema=0.5), preprocess=preprocess, checkpoints_in=tmp_path / "mean")
+    without = training.fit(make_net(), dataset, settings(plan), preprocess=preprocess, checkpoints_in=tmp_path / "none")
+    assert [page["loss"] for page in with_mean.history] == [page["loss"] for page in without.history]
+    assert any(a["val_loss"] != b["val_loss"] for a, b in zip(with_mean.history, without.history, strict=True))
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("mean", "none")]
+    for name, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][name]), name
+    best = torch.load(tmp_path / "mean" / "best.pt", weights_only=True)
+    if best["step"] == with_mean.steps_done:
+        for name, value in best["model"].items():
+            assert torch.equal(value, states[0]["ema"][name]), name
+    scored = precision.emulate(with_mean.module, plan, torch.zeros(2, *EXAMPLE)).eval()
+    x = torch.rand(4, *EXAMPLE)
+    assert torch.equal(scored(x), with_mean.network(x)), "the network that comes back has the mean, under the plan"
+
+
+def test_a_plan_and_given_weights(make_net, dataset, preprocess) -> None:
+    """Transfer under a plan: what is frozen stays in its stored format bit for bit, what learns moves."""
+    plan = Plan(FORMATS.rules, master=False)
+    first = training.fit(make_net(), dataset, settings(plan), preprocess=preprocess)
+    start = {name: value.clone() for name, value in first.module.state_dict().items()}
+    more = settings(plan, transfer={"strategy": "linear"})
+    done = training.fit(first.module, dataset, more, preprocess=preprocess)
+    names = list(start)
+    moved = {name for name in names if not torch.equal(start[name], done.module.state_dict()[name])}
+    assert moved and all(name.startswith(names[-1].split(".")[0]) for name in moved)
+    for value in done.module.state_dict().values():
+        assert (value * 2**13 == (value * 2**13).round()).all()
+    assert done.history[-1]["loss"] <= first.history[0]["loss"]

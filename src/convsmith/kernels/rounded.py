@@ -90,7 +90,7 @@ def compute(
     direct = out is not None and out.flags.c_contiguous and not (np.may_share_memory(out, a) or np.may_share_memory(out, b))
     result = out if direct and out is not None else np.empty(shape, np.float32)
     result.fill(0.0)
-    flat, key = result.reshape(-1), call_key(seed, stream)
+    flat, key = result.reshape(-1), call_key(seed, stream) if arithmetic.rounding == "stochastic" else (0, 0)
     for product in products:
         if native is None:
             multiply_gathered(a.reshape(-1), b.reshape(-1), flat, product, arithmetic, key)

@@ -9,7 +9,7 @@ from convsmith.errors import UsageError
 from convsmith.kernels.arithmetic import Arithmetic
 from convsmith.kernels.geometry import ConvolutionShape
 from convsmith.kernels.rounded import check_operand, compute
-from convsmith.kernels.rounded_tables import forward
+from convsmith.kernels.rounded_tables import forward, images_last
 from convsmith.kernels.rounded_tables import input_gradient as input_tables
 from convsmith.kernels.rounded_tables import weight_gradient as weight_tables
 
@@ -36,7 +36,11 @@ def convolve(
     Raises: UsageError for arrays that are not of this shape.
     """
     x, w = _check("x_nchw", x_nchw, _input_shape(shape)), _check("w_kcrs", w_kcrs, _weight_shape(shape))
-    return compute(shape.output, w, x, (forward(shape),), arithmetic, seed=seed, stream=stream, out=out, threads=threads, isa=isa)
+    last = images_last(shape)
+    if last:
+        x = np.ascontiguousarray(x.transpose(1, 2, 3, 0))
+    tables = (forward(shape, last),)
+    return compute(shape.output, w, x, tables, arithmetic, seed=seed, stream=stream, out=out, threads=threads, isa=isa)
 
 
 def input_gradient(
@@ -59,7 +63,10 @@ def input_gradient(
     Raises: UsageError for arrays that are not of this shape.
     """
     dy, w = _check("dy_nkpq", dy_nkpq, shape.output), _check("w_kcrs", w_kcrs, _weight_shape(shape))
-    tables = input_tables(shape)
+    last = images_last(shape)
+    tables = input_tables(shape, last)
+    if last:
+        dy = np.ascontiguousarray(dy.transpose(1, 2, 3, 0))
     return compute(_input_shape(shape), w, dy, tables, arithmetic, seed=seed, stream=stream, out=out, threads=threads, isa=isa)
 
 
@@ -82,7 +89,10 @@ def weight_gradient(
     Raises: UsageError for arrays that are not of this shape.
     """
     x, dy = _check("x_nchw", x_nchw, _input_shape(shape)), _check("dy_nkpq", dy_nkpq, shape.output)
-    tables = (weight_tables(shape),)
+    channels_last = shape.groups == 1
+    if channels_last:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    tables = (weight_tables(shape, channels_last),)
     return compute(_weight_shape(shape), dy, x, tables, arithmetic, seed=seed, stream=stream, out=out, threads=threads, isa=isa)
 
 

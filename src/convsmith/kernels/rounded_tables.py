@@ -27,6 +27,10 @@ TABLES: Final = (
     *("b_terms", "term_y", "term_x", "out_rows", "out_columns"),
 )
 
+#: Images that fill a vector, and the width of maps up to which `images_last` pays.
+_LEAST_IMAGES: Final = 16
+_WIDEST: Final = 32
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -89,54 +93,82 @@ def along_axes(shape: tuple[int, ...], summed: tuple[int, ...]) -> Product:
 
 
 @functools.lru_cache(maxsize=64)
-def forward(shape: ConvolutionShape) -> Product:
-    """Return the tables of a convolution: ``a`` are the weights, ``b`` the images, terms run over (c, r, s)."""
+def forward(shape: ConvolutionShape, last: bool = False) -> Product:
+    """Return the tables of a convolution: ``a`` are the weights, ``b`` the images, with ``last`` in the order (c, y, x, n).
+
+    Terms run over (c, r, s).
+    """
     w, (depth, breadth) = shape.windows, _channels(shape)
-    (height, width), (rows, columns), (p, q) = _two(shape.size), _two(w.kernel), _two(w.output)
-    pixels, products = p * q, shape.products
-    column_y = _steps((shape.batch, 0), (p, w.strides[0]), (q, 0)) - w.before[0]
-    column_x = _steps((shape.batch, 0), (p, 0), (q, w.strides[1])) - w.before[1]
-    term_y = _steps((depth, 0), (rows, w.dilations[0]), (columns, 0))
-    term_x = _steps((depth, 0), (rows, 0), (columns, w.dilations[1]))
-    image = shape.in_channels * height * width
+    (height, width), (p, q) = _two(shape.size), _two(w.output)
+    pixels, products, n = p * q, shape.products, shape.batch
+    # A value's neighbour in memory is the next pixel, or the same pixel of the next image.
+    step, images = (n, 1) if last else (1, shape.in_channels * height * width)
+    column_y = _columns(shape, w.output, 0, w.strides[0], 0, last) - w.before[0]
+    column_x = _columns(shape, w.output, 0, 0, w.strides[1], last) - w.before[1]
+    taps, term_y, term_x = _taps_of(shape)
     return Product(
         a_rows=_steps((breadth, products)),
         a_terms=_steps((products, 1)),
-        b_columns=_steps((shape.batch, image), (pixels, 0)) + column_y * width + column_x,
+        b_columns=_columns(shape, w.output, images, 0, 0, last) + (column_y * width + column_x) * step,
         column_y=column_y,
         column_x=column_x,
-        b_terms=_steps((depth, height * width), (rows * columns, 0)) + term_y * width + term_x,
+        b_terms=(taps + term_y * width + term_x) * step,
         term_y=term_y,
         term_x=term_x,
         height=height,
         width=width,
         out_rows=_steps((breadth, pixels)),
-        out_columns=_steps((shape.batch, shape.out_channels * pixels), (pixels, 1)),
+        out_columns=_columns(shape, w.output, shape.out_channels * pixels, q, 1, last),
         groups=shape.groups,
         a_group=breadth * products,
-        b_group=depth * height * width,
+        b_group=depth * height * width * step,
         out_group=breadth * pixels,
     )
 
 
+def _columns(shape: ConvolutionShape, sides: tuple[int, ...], of_image: int, of_y: int, of_x: int, last: bool) -> I64:
+    """Return offsets of the pixels of all images, in the order (n, y, x) or, with ``last``, (y, x, n)."""
+    y_x = ((sides[0], of_y), (sides[1], of_x))
+    return _steps(*y_x, (shape.batch, of_image)) if last else _steps((shape.batch, of_image), *y_x)
+
+
+def _taps_of(shape: ConvolutionShape) -> tuple[I64, I64, I64]:
+    """Return for each (c, r, s) the offset of the channel's map, and how far the tap is from a window's first pixel."""
+    w, (depth, _), (rows, columns) = shape.windows, _channels(shape), _two(shape.windows.kernel)
+    term_y = _steps((depth, 0), (rows, w.dilations[0]), (columns, 0))
+    term_x = _steps((depth, 0), (rows, 0), (columns, w.dilations[1]))
+    return _steps((depth, int(np.prod(shape.size))), (rows * columns, 0)), term_y, term_x
+
+
 @functools.lru_cache(maxsize=64)
-def weight_gradient(shape: ConvolutionShape) -> Product:
-    """Return the tables of the gradient of the weights: ``a`` are the errors, ``b`` the images, terms run over (n, p, q)."""
-    f, (_, breadth) = forward(shape), _channels(shape)
-    pixels = int(np.prod(shape.windows.output))
+def weight_gradient(shape: ConvolutionShape, channels_last: bool = False) -> Product:
+    """Return the tables of the gradient of the weights: ``a`` are the errors, ``b`` the images, terms run over (n, p, q).
+
+    With ``channels_last``, for one group, the images are in the order (n, y, x, c), and the columns in the order (r, s, c): a window's row
+    lies in one piece.
+    """
+    f, (depth, breadth) = forward(shape), _channels(shape)
+    pixels, (_, width) = int(np.prod(shape.windows.output)), _two(shape.size)
+    order = np.arange(f.b_terms.size)
+    offsets, terms = f.b_terms, f.b_columns
+    if channels_last:
+        order = order.reshape(depth, -1).T.reshape(-1)
+        offsets = (f.term_y * width + f.term_x) * depth + _steps((depth, 1), (f.term_y.size // depth, 0))
+        images = _columns(shape, shape.windows.output, int(np.prod(shape.size)), 0, 0, False)
+        terms = (images + f.column_y * width + f.column_x) * depth
     return Product(
         a_rows=_steps((breadth, pixels)),
         a_terms=f.out_columns,
-        b_columns=f.b_terms,
-        column_y=f.term_y,
-        column_x=f.term_x,
-        b_terms=f.b_columns,
+        b_columns=offsets[order],
+        column_y=f.term_y[order],
+        column_x=f.term_x[order],
+        b_terms=terms,
         term_y=f.column_y,
         term_x=f.column_x,
         height=f.height,
         width=f.width,
         out_rows=f.a_rows,
-        out_columns=f.a_terms,
+        out_columns=f.a_terms[order],
         groups=shape.groups,
         a_group=f.out_group,
         b_group=f.b_group,
@@ -144,19 +176,29 @@ def weight_gradient(shape: ConvolutionShape) -> Product:
     )
 
 
+def images_last(shape: ConvolutionShape) -> bool:
+    """Tell whether the images, or their errors, are sooner read with the image as the last axis.
+
+    Then neighbouring outputs are the same pixel of several images: they lie in one piece, and a tap that is beyond the edge is so for all
+    of them, and is left out by native kernels. That pays for small maps, of which a vector holds more than a row.
+    """
+    return shape.batch >= _LEAST_IMAGES and max(shape.windows.output[1], shape.size[1]) <= _WIDEST
+
+
 @functools.lru_cache(maxsize=64)
-def input_gradient(shape: ConvolutionShape) -> tuple[Product, ...]:
+def input_gradient(shape: ConvolutionShape, last: bool = False) -> tuple[Product, ...]:
     """Return the tables of the gradient of the images, one for each phase of the strides that any output reaches.
 
-    ``a`` are the weights, ``b`` the errors, terms run over (k, r, s): those taps at which this phase meets outputs.
+    ``a`` are the weights, ``b`` the errors, with ``last`` in the order (k, p, q, n). Terms run over (k, r, s): those taps at which this
+    phase meets outputs.
     """
     w = shape.windows
     phases = [(y, x) for y in range(min(w.strides[0], shape.size[0])) for x in range(min(w.strides[1], shape.size[1]))]
-    found = (_phase(shape, y, x) for y, x in phases)
+    found = (_phase(shape, y, x, last) for y, x in phases)
     return tuple(product for product in found if product is not None)
 
 
-def _phase(shape: ConvolutionShape, first_y: int, first_x: int) -> Product | None:
+def _phase(shape: ConvolutionShape, first_y: int, first_x: int, last: bool) -> Product | None:
     """Return the tables of pixels (first_y + i stride, first_x + j stride); None where no output reaches them."""
     w, (depth, breadth) = shape.windows, _channels(shape)
     (height, width), (rows, columns), (p, q) = _two(shape.size), _two(w.kernel), _two(w.output)
@@ -169,24 +211,25 @@ def _phase(shape: ConvolutionShape, first_y: int, first_x: int) -> Product | Non
     each_y, each_x = np.repeat(shift_y, shift_x.size), np.tile(shift_x, shift_y.size)
     taps = np.repeat(taps_y * columns, taps_x.size) + np.tile(taps_x, taps_y.size)
     term_y, term_x = np.tile(each_y, breadth), np.tile(each_x, breadth)
-    column_y, column_x = _steps((shape.batch, 0), (count_y, 1), (count_x, 0)), _steps((shape.batch, 0), (count_y, 0), (count_x, 1))
-    image = shape.in_channels * height * width
+    n, image, sides = shape.batch, shape.in_channels * height * width, (count_y, count_x)
+    step, errors = (n, 1) if last else (1, shape.out_channels * pixels)
+    column_y, column_x = _columns(shape, sides, 0, 1, 0, last), _columns(shape, sides, 0, 0, 1, last)
     return Product(
         a_rows=_steps((depth, kernel)),
         a_terms=(_steps((breadth, depth * kernel))[:, None] + taps).reshape(-1),
-        b_columns=_steps((shape.batch, shape.out_channels * pixels), (count_y * count_x, 0)) + column_y * q + column_x,
+        b_columns=_columns(shape, sides, errors, 0, 0, last) + (column_y * q + column_x) * step,
         column_y=column_y,
         column_x=column_x,
-        b_terms=_steps((breadth, pixels), (taps.size, 0)) + term_y * q + term_x,
+        b_terms=(_steps((breadth, pixels), (taps.size, 0)) + term_y * q + term_x) * step,
         term_y=term_y,
         term_x=term_x,
         height=p,
         width=q,
         out_rows=_steps((depth, height * width)),
-        out_columns=_steps((shape.batch, image), (count_y, width * w.strides[0]), (count_x, w.strides[1])) + first_y * width + first_x,
+        out_columns=_columns(shape, sides, image, width * w.strides[0], w.strides[1], last) + first_y * width + first_x,
         groups=shape.groups,
         a_group=breadth * depth * kernel,
-        b_group=breadth * pixels,
+        b_group=breadth * pixels * step,
         out_group=depth * height * width,
     )
 

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convsmith.errors import UsageError
+from convsmith.errors import UnsupportedError, UsageError
 from convsmith.precision.counters import Counters
 from convsmith.precision.interception import Call, Interceptor
 from convsmith.precision.matching import Assignment, decide, require_exempt, require_matches, table
-from convsmith.precision.operations import written_out
-from convsmith.precision.operators import MOVES
+from convsmith.precision.operators import CLOSED, MOVES
 from convsmith.precision.parameter_reading import Reader
 from convsmith.precision.plan import Plan
 from convsmith.precision.quantizer import Quantizer
@@ -23,6 +22,7 @@ from convsmith.precision.schedule import Clock
 from convsmith.precision.site import Site
 from convsmith.precision.streams import Moment
 from convsmith.precision.survey import LOSS, Loss, check_example, plain_name, survey, unique
+from convsmith.precision.written_out import written_out
 
 INPUT = Assignment("input", "Input", "activation", "output", None)
 
@@ -137,7 +137,7 @@ class EmulatedModule(nn.Module):
         if site.readers:
             args, kwargs = site.replaced(args, kwargs)
         if site.inside is not None:
-            result = site.inside(args, kwargs)
+            result = self._inside(site, function, args, kwargs)
         else:
             result = function(*args, **kwargs)
         if site.activation is None and site.error is None:
@@ -147,6 +147,14 @@ class EmulatedModule(nn.Module):
         if isinstance(result, tuple):
             return tuple(site.store(y) if isinstance(y, Tensor) and y.is_floating_point() else y for y in result)
         return result
+
+    @staticmethod
+    def _inside(site: Site, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert site.inside is not None
+        try:
+            return site.inside(function, args, kwargs)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"layer {site.layer!r}: {error}") from None
 
     def _meet(self, call: Call) -> Site:
         """Make a site for a call that the dry run did not see; rules hold for it by its name."""
@@ -173,6 +181,11 @@ class EmulatedModule(nn.Module):
             # the loss is not stored in the network's formats: only rules for single operations speak of it
             activation, error = (q if q is not None and q.rule.moment == "operation" else None for q in (activation, error))
         sums, statistics = found.get(("accumulator", "sums")), found.get(("norm_statistics", "statistics"))
+        if sums is not None and site.operator in CLOSED:
+            raise UnsupportedError(
+                f"layer {site.layer!r}: the sums of {site.operator} are not emulated, torch adds them in float32; keep the layer out by a "
+                f"rule after the accumulator's, Rule({site.layer!r}, 'accumulator', None, moment='operation'), or write it with matmul"
+            )
         site.inside = written_out(site.operator, activation, error, sums, statistics)
         if site.inside is not None:
             # operations inside store by themselves; what is left is the layer's one store

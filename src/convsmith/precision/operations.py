@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convsmith.precision.products import Accumulator, Convolution, Product, Spread, Total, shape_of
-from convsmith.precision.quantizer import Quantizer
-
-
-class Steps:
-    """The operations of one call: each result rounded as an activation, the error that comes back to it as an error.
-
-    What is None stays float32. Operations are numbered in their order, so that each rounding has random bits of its own.
-    """
-
-    def __init__(
-        self, activation: Quantizer | None, error: Quantizer | None, sums: Accumulator | None, statistics: Quantizer | None
-    ) -> None:
-        self.activation, self.error, self.sums, self.statistics = activation, error, sums, statistics
-        self._part = 0
-
-    def part(self, count: int = 1) -> int:
-        """Return the number of the next rounding; ``count`` of them are taken."""
-        self._part += count
-        return self._part - count
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Store the result of one operation."""
-        part = self.part(2)
-        if self.error is not None and x.requires_grad:
-            error = self.error
-            x.register_hook(lambda gradient: error.rounded(gradient, part + 1))  # type: ignore[no-untyped-call]
-        return x if self.activation is None else self.activation.round_(x, part)
-
-    def add_bias(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Add a bias to sums of products, in the accumulator where there is one."""
-        y = x + self.spread(bias, x.shape)
-        return y if self.sums is None else self.sums.add(y, self.part())
-
-    def total(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        """Add along axes, which stay with size 1."""
-        if self.sums is None:
-            return x.sum(tuple(axes), keepdim=True)
-        result: Tensor = Total.apply(x, tuple(axes), self.sums, self.part())  # type: ignore[no-untyped-call]
-        return result
-
-    def spread(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """Repeat to a shape; errors come back as sums."""
-        if self.sums is None or tuple(x.shape) == tuple(shape):
-            return x.expand(shape)
-        result: Tensor = Spread.apply(x, tuple(shape), self.sums, self.part())  # type: ignore[no-untyped-call]
-        return result
-
-    def statistic(self, x: Tensor) -> Tensor:
-        """Round a mean or a variance of a norm, in place."""
-        return x if self.statistics is None else self.statistics.round_(x, self.part())
-
-
-def convolution(
-    steps: Steps,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """``F.conv2d``; the bias is one more addition after the last product."""
-    if steps.sums is None:
-        return steps(F.conv2d(x, weight, bias, stride, padding, dilation, groups))
-    shape = shape_of(x, weight, stride, padding, dilation, groups)
-    y: Tensor = Convolution.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
-    return steps(y if bias is None else steps.add_bias(y, bias.reshape(1, -1, 1, 1)))
+from convsmith.precision.products import Product
+from convsmith.precision.steps import Steps
 
 
 def linear(steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -269,41 +201,3 @@ def _pair(value: Any) -> tuple[int, int]:
         return value, value
     first, second = value if len(value) == 2 else (value[0], value[0])
     return int(first), int(second)
-
-
-WRITTEN_OUT: Final[dict[str, Callable[..., Tensor]]] = {
-    "conv2d": convolution,
-    "linear": linear,
-    "matmul": matmul,
-    "mm": matmul,
-    "bmm": matmul,
-    "addmm": addmm,
-    "batch_norm": batch_norm,
-    "layer_norm": layer_norm,
-    "group_norm": group_norm,
-    "softmax": softmax,
-    "log_softmax": log_softmax,
-    "cross_entropy": cross_entropy,
-    "mean": mean,
-    "sum": total,
-    "avg_pool2d": average_pool,
-    "adaptive_avg_pool2d": adaptive_average_pool,
-}
-"""The functions of torch that are written out, by name; every other one is a single operation, rounded once."""
-
-
-def written_out(
-    operator: str, activation: Quantizer | None, error: Quantizer | None, accumulator: Quantizer | None, statistics: Quantizer | None
-) -> Callable[..., Tensor] | None:
-    """Return the operator by single operations, called as torch calls it; None where the plan asks for nothing inside of it."""
-    activation, error = (q if q is not None and q.rule.moment == "operation" else None for q in (activation, error))
-    if operator not in WRITTEN_OUT or all(q is None for q in (activation, error, accumulator, statistics)):
-        return None
-    function, sums = WRITTEN_OUT[operator], None if accumulator is None else Accumulator(accumulator)
-    signature = inspect.signature(function)
-
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        bound = signature.bind(Steps(activation, error, sums, statistics), *args, **kwargs)
-        return function(*bound.args, **bound.kwargs)
-
-    return run

@@ -34,8 +34,15 @@ MOVES: Final = frozenset(
 FUSED: Final = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "clip"})
 """Activations that the layer before them applies before it stores its result."""
 
-PRODUCTS: Final = frozenset({"conv2d", "linear", "matmul", "mm", "addmm", "bmm"})
+PRODUCTS: Final = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d linear matmul mm addmm bmm".split())
 """Sums of products: where an accumulator is."""
+
+CLOSED: Final = frozenset(
+    "conv_transpose3d conv_tbc bilinear einsum baddbmm addbmm addmv addr mv dot inner outer tensordot chain_matmul multi_dot "
+    "scaled_dot_product_attention multi_head_attention_forward rnn_tanh rnn_relu lstm gru rnn_tanh_cell rnn_relu_cell lstm_cell "
+    "gru_cell".split()
+)
+"""Sums of products that are not written out: an accumulator's rule is refused there, for torch would add in float32."""
 
 SUMS: Final = frozenset(
     "mean sum avg_pool2d adaptive_avg_pool2d batch_norm layer_norm group_norm softmax log_softmax cross_entropy".split()
@@ -62,7 +69,7 @@ def operator_name(function: Any) -> str:
 
 def parameter_role(operator: str, place: int | str, name: str) -> Role:
     """Return whether the parameter ``name`` in that place of a call is a weight or a bias."""
-    if operator in ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d"):
+    if operator == "linear" or operator.startswith("conv"):
         return "bias" if place in (2, "bias") else "weight"
     if operator in BIASED or (operator == "addmm" and place == 0):
         return "bias"

@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convsmith.errors import UnsupportedError
-from convsmith.kernels import rounded, rounded_convolution
+from convsmith.kernels import rounded
 from convsmith.kernels.arithmetic import Arithmetic
-from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.rule import Rule
 
@@ -51,26 +49,6 @@ def arithmetic_of(rule: Rule) -> Arithmetic:
     return Arithmetic(rule.format, rule.product, order=rule.order, **modes)
 
 
-class Convolution(torch.autograd.Function):
-    """Convolve two-dimensional maps, without bias. The products are parts ``part`` (forward), + 1 (input) and + 2 (weights)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, sums: Accumulator, part: int) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.shape, ctx.sums, ctx.part = shape, sums, part
-        return _tensor(rounded_convolution.convolve(_array(x), _array(w), shape, sums.products, **sums.keys(part)))
-
-    @staticmethod
-    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
-        error, dx, dw = _array(errors[0]), None, None
-        if ctx.needs_input_grad[0]:
-            dx = _tensor(rounded_convolution.input_gradient(error, _array(w), shape, sums.products, **sums.keys(part + 1)))
-        if ctx.needs_input_grad[1]:
-            dw = _tensor(rounded_convolution.weight_gradient(_array(x), error, shape, sums.products, **sums.keys(part + 2)))
-        return dx, dw, None, None, None
-
-
 class Product(torch.autograd.Function):
     """Multiply matrices (m, k) by (k, n), the second given as (n, k) when ``transposed``."""
 
@@ -78,17 +56,17 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, transposed: bool, sums: Accumulator, part: int) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.transposed, ctx.sums, ctx.part = transposed, sums, part
-        return _tensor(rounded.matmul(_array(a), _array(b), sums.products, transpose_b=transposed, **sums.keys(part)))
+        return tensor_of(rounded.matmul(array_of(a), array_of(b), sums.products, transpose_b=transposed, **sums.keys(part)))
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (a, b), sums, part = ctx.saved_tensors, ctx.sums, ctx.part
-        error, da, db = _array(errors[0]), None, None
+        error, da, db = array_of(errors[0]), None, None
         if ctx.needs_input_grad[0]:
-            da = _tensor(rounded.matmul(error, _array(b), sums.products, transpose_b=not ctx.transposed, **sums.keys(part + 1)))
+            da = tensor_of(rounded.matmul(error, array_of(b), sums.products, transpose_b=not ctx.transposed, **sums.keys(part + 1)))
         if ctx.needs_input_grad[1]:
-            left, right = (error, _array(a)) if ctx.transposed else (_array(a), error)
-            db = _tensor(rounded.matmul(left, right, sums.products, transpose_a=True, **sums.keys(part + 2)))
+            left, right = (error, array_of(a)) if ctx.transposed else (array_of(a), error)
+            db = tensor_of(rounded.matmul(left, right, sums.products, transpose_a=True, **sums.keys(part + 2)))
         return da, db, None, None, None
 
 
@@ -129,36 +107,13 @@ def added(x: Tensor, axes: tuple[int, ...], sums: Accumulator, part: int) -> Ten
     terms = math.prod(x.shape[axis] for axis in axes)
     rows = x.detach().permute(*kept, *axes).reshape(-1, terms)
     ones = np.ones((terms, 1), np.float32)
-    return _tensor(rounded.matmul(_array(rows), ones, sums.sums, **sums.keys(part))).reshape(shape)
+    return tensor_of(rounded.matmul(array_of(rows), ones, sums.sums, **sums.keys(part))).reshape(shape)
 
 
-def shape_of(x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> ConvolutionShape:
-    """Return the geometry of a torch convolution; ``padding`` may be "same" or "valid"."""
-    kernel, spread = tuple(w.shape[2:]), _pair(dilation)
-    if padding == "valid":
-        pads = (0, 0)
-    elif padding == "same":
-        reach = [spread[axis] * (kernel[axis] - 1) for axis in range(2)]
-        if any(length % 2 for length in reach):
-            raise UnsupportedError(f"padding 'same' of an even kernel {kernel} is not emulated operation by operation; pad by hand")
-        pads = (reach[0] // 2, reach[1] // 2)
-    else:
-        pads = _pair(padding)
-    attributes = {"strides": _pair(stride), "pads": (*pads, *pads), "dilations": spread, "group": groups}
-    return convolution_shape(tuple(x.shape), tuple(w.shape), attributes)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    first, second = value if len(value) == 2 else (value[0], value[0])
-    return int(first), int(second)
-
-
-def _array(x: Tensor) -> F32:
+def array_of(x: Tensor) -> F32:
     found: F32 = x.detach().contiguous().numpy()
     return found
 
 
-def _tensor(array: F32) -> Tensor:
+def tensor_of(array: F32) -> Tensor:
     return torch.from_numpy(array)

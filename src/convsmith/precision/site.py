@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from convsmith.precision.matching import Assignment
-from convsmith.precision.operators import NORMS, PRODUCTS, SUMS, parameter_role
+from convsmith.precision.operators import CLOSED, NORMS, PRODUCTS, SUMS, parameter_role
 from convsmith.precision.parameter_reading import Reader
 from convsmith.precision.pseudo_gradients import PSEUDO_GRADIENTS
 from convsmith.precision.quantizer import Quantizer
@@ -56,7 +56,7 @@ class Site:
                 found += [Assignment(self.layer, self.operator, role, name, None, axis) for role in updated]
         if self.operator in NORMS:
             found.append(Assignment(self.layer, self.operator, "norm_statistics", "statistics", None))
-        if self.operator in PRODUCTS or self.operator in SUMS:
+        if self.operator in PRODUCTS or self.operator in SUMS or self.operator in CLOSED:
             found.append(Assignment(self.layer, self.operator, "accumulator", "sums", None))
         if self.computes and not self.merged:
             found.append(Assignment(self.layer, self.operator, "activation", "output", None))

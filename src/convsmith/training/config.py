@@ -170,8 +170,6 @@ class Training(BaseModel):
 
         plan = Plan.from_dict(self.plan or {})
         rules = [rule for phase in range(len(plan.phases) + 1) for rule in plan.rules_of(phase)]
-        if self.ema:
-            raise ValueError("a plan emulates the weights that are trained, not their running mean; set ema=0")
         if self.precision == "bfloat16":
             raise ValueError("a plan is emulated in float32; leave precision at auto or float32, and give bf16 in the plan")
         if any(rule.pseudo_gradient == "lsq" for rule in rules):

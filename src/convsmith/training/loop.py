@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class _Trainer:
         val = dataset.splits.get("val")
         self.validation = Validation(val, preprocess, config, self.weights, team) if val is not None and len(val) else None
         self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes)
-        self.shadow = copy.deepcopy(module) if config.ema else module
+        self.shadow = copy.deepcopy(module) if config.ema and config.plan is None else module
         self.identity = identity(config, dataset.train, preprocess)
         val_images = len(self.validation.split) if self.validation else 0
         self.pace = planning.Pace(config.time_s or 0.0, planning.validation_steps(val_images, self.feed))
@@ -150,10 +151,7 @@ class _Trainer:
         loss, accuracy = page["loss"], page["accuracy"]
         if self.validation:
             began = time.perf_counter()
-            if self.updater.ema:
-                self.shadow.load_state_dict(source)
-            scored = self.updater.emulated or self.shadow
-            loss, accuracy = self.validation.measure(scored, channels_last=run.plan.arithmetic.channels_last)
+            loss, accuracy = self._measure(self.validation, run)
             page |= {"val_loss": loss, "val_accuracy": accuracy}
             self.pace.validated(time.perf_counter() - began)
         run.stale = 0 if accuracy > run.best.accuracy else run.stale + 1
@@ -161,6 +159,16 @@ class _Trainer:
             run.best = Best(accuracy, loss, run.step, weights_of(source))
             best = run.best
             self._write("best.pt", {"model": best.weights, "accuracy": best.accuracy, "loss": best.loss, "step": best.step})
+
+    def _measure(self, validation: Validation, run: Run) -> tuple[float, float]:
+        """Return loss and accuracy of the weights, or of their running mean, which a plan's rules read as they read weights."""
+        ema, emulated, channels_last = self.updater.ema, self.updater.emulated, run.plan.arithmetic.channels_last
+        if emulated:
+            with ema.lent(self.module) if ema else nullcontext():
+                return validation.measure(emulated, channels_last=channels_last)
+        if ema:
+            self.shadow.load_state_dict(ema.weights)
+        return validation.measure(self.shadow, channels_last=channels_last)
 
     def _replan(self, run: Run) -> None:
         if self.config.time_s is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,6 +65,16 @@ class Ema:
         torch._foreach_lerp_(means, [now[name].detach() for name in floats], part)
         for name in now.keys() - floats:
             self.weights[name].copy_(now[name])
+
+    @contextmanager
+    def lent(self, module: nn.Module) -> Iterator[None]:
+        """Give ``module`` the mean for the time of the block; its own values come back bit for bit."""
+        own = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            module.load_state_dict(own)
 
 
 def all_finite(parameters: Iterable[torch.Tensor]) -> bool:

@@ -1,0 +1,220 @@
+"""Convolutions of torch with every multiply and add rounded: of one, two and three dimensions, and transposed ones.
+
+All are the two-dimensional products of `kernels.rounded_convolution`. A transposed convolution is the gradient of a convolution's input.
+In three dimensions the depths of a window are channels of two-dimensional maps, so that all terms of an output are one sum, in C order of
+(c, t, r, s); in the gradient of the input, taps in depth between the strides are zeros, and terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convsmith.errors import UnsupportedError
+from convsmith.kernels import rounded_convolution
+from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
+from convsmith.precision.products import Accumulator, array_of, tensor_of
+from convsmith.precision.steps import Steps
+
+
+class Convolution(torch.autograd.Function):
+    """Convolve two-dimensional maps, without bias. The products are parts ``part`` (forward), + 1 (input) and + 2 (weights)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, sums: Accumulator, part: int) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.shape, ctx.sums, ctx.part = shape, sums, part
+        return tensor_of(rounded_convolution.convolve(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
+        error, dx, dw = array_of(errors[0]), None, None
+        if ctx.needs_input_grad[0]:
+            dx = tensor_of(rounded_convolution.input_gradient(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
+        if ctx.needs_input_grad[1]:
+            dw = tensor_of(rounded_convolution.weight_gradient(array_of(x), error, shape, sums.products, **sums.keys(part + 2)))
+        return dx, dw, None, None, None
+
+
+class Transposed(torch.autograd.Function):
+    """The gradient of the input of ``shape``, as a function of the errors and the weights; parts as in `Convolution`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, sums: Accumulator, part: int) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.shape, ctx.sums, ctx.part = shape, sums, part
+        return tensor_of(rounded_convolution.input_gradient(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
+        error, dx, dw = array_of(errors[0]), None, None
+        if ctx.needs_input_grad[0]:
+            dx = tensor_of(rounded_convolution.convolve(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
+        if ctx.needs_input_grad[1]:
+            dw = tensor_of(rounded_convolution.weight_gradient(error, array_of(x), shape, sums.products, **sums.keys(part + 2)))
+        return dx, dw, None, None, None
+
+
+class Volume(torch.autograd.Function):
+    """Convolve three-dimensional maps, without bias; ``geometry`` is (strides, pads, dilations, groups)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, geometry: Any, sums: Accumulator, part: int) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.geometry, ctx.sums, ctx.part = geometry, sums, part
+        maps, flat = _slices(x, w, geometry), w.detach().flatten(1, 2)
+        shape = _flat_shape(maps, flat, geometry)
+        y = rounded_convolution.convolve(array_of(maps), array_of(flat), shape, sums.products, **sums.keys(part))
+        return _volumes(tensor_of(y), len(x))
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (x, w), geometry, sums, part = ctx.saved_tensors, ctx.geometry, ctx.sums, ctx.part
+        error, dx, dw = errors[0].detach(), None, None
+        if ctx.needs_input_grad[0]:
+            taps = w.detach().transpose(1, 2).flatten(0, 1)
+            shape = _flat_shape(x.detach().transpose(1, 2).flatten(0, 1), taps, geometry)
+            met = _met(error, x, w, geometry)
+            found = rounded_convolution.input_gradient(array_of(met), array_of(taps), shape, sums.products, **sums.keys(part + 1))
+            dx = _volumes(tensor_of(found), len(x))
+        if ctx.needs_input_grad[1]:
+            maps = _slices(x, w, geometry)
+            shape, flat = _flat_shape(maps, w.detach().flatten(1, 2), geometry), error.transpose(1, 2).flatten(0, 1)
+            found = rounded_convolution.weight_gradient(array_of(maps), array_of(flat), shape, sums.products, **sums.keys(part + 2))
+            dw = tensor_of(found).reshape(w.shape)
+        return dx, dw, None, None, None
+
+
+def convolution(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv2d``; the bias is one more addition after the last product."""
+    if steps.sums is None:
+        return steps(F.conv2d(x, weight, bias, stride, padding, dilation, groups))
+    if x.ndim == 3:
+        return convolution(steps, x[None], weight, bias, stride, padding, dilation, groups)[0]
+    kernel, spread = tuple(weight.shape[2:]), _spread(dilation, 2)
+    pads = _pads(padding, kernel, spread)
+    attributes = {"strides": _spread(stride, 2), "pads": (*pads, *pads), "dilations": spread, "group": groups}
+    shape = convolution_shape(tuple(x.shape), tuple(weight.shape), attributes)
+    y: Tensor = Convolution.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return _biased(steps, y, bias)
+
+
+def convolution_1d(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv1d``: maps of one row."""
+    if steps.sums is None:
+        return steps(F.conv1d(x, weight, bias, stride, padding, dilation, groups))
+    row = padding if isinstance(padding, str) else (0, *_spread(padding, 1))
+    hops = (1, *_spread(stride, 1)), row, (1, *_spread(dilation, 1))
+    return convolution(steps, x.unsqueeze(-2), weight.unsqueeze(2), bias, *hops, groups).squeeze(-2)
+
+
+def convolution_3d(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv3d``."""
+    if steps.sums is None:
+        return steps(F.conv3d(x, weight, bias, stride, padding, dilation, groups))
+    if x.ndim == 4:
+        return convolution_3d(steps, x[None], weight, bias, stride, padding, dilation, groups)[0]
+    spread = _spread(dilation, 3)
+    geometry = (_spread(stride, 3), _pads(padding, tuple(weight.shape[2:]), spread), spread, groups)
+    y: Tensor = Volume.apply(x, weight, geometry, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return _biased(steps, y, bias)
+
+
+def transposed(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv_transpose2d``."""
+    if steps.sums is None:
+        return steps(F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation))
+    if x.ndim == 3:
+        return transposed(steps, x[None], weight, bias, stride, padding, output_padding, groups, dilation)[0]
+    strides, pads, more, spread = (_spread(value, 2) for value in (stride, padding, output_padding, dilation))
+    size = [
+        (x.shape[2 + axis] - 1) * strides[axis] - 2 * pads[axis] + spread[axis] * (weight.shape[2 + axis] - 1) + more[axis] + 1
+        for axis in range(2)
+    ]
+    attributes = {"strides": strides, "pads": (*pads, *pads), "dilations": spread, "group": groups}
+    shape = convolution_shape((len(x), weight.shape[1] * groups, *size), tuple(weight.shape), attributes)
+    if shape.output != tuple(x.shape):
+        raise UnsupportedError(f"output_padding {more} of strides {strides} is not emulated operation by operation; pad the result by hand")
+    y: Tensor = Transposed.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return _biased(steps, y, bias)
+
+
+def transposed_1d(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv_transpose1d``: maps of one row."""
+    if steps.sums is None:
+        return steps(F.conv_transpose1d(x, weight, bias, stride, padding, output_padding, groups, dilation))
+    (hop,), (pad,), (more,), (reach,) = (_spread(value, 1) for value in (stride, padding, output_padding, dilation))
+    rows = x.unsqueeze(-2), weight.unsqueeze(2)
+    return transposed(steps, *rows, bias, (1, hop), (0, pad), (0, more), groups, (1, reach)).squeeze(-2)
+
+
+def _biased(steps: Steps, y: Tensor, bias: Tensor | None) -> Tensor:
+    return steps(y if bias is None else steps.add_bias(y, bias.reshape(1, -1, *(1,) * (y.ndim - 2))))
+
+
+def _volumes(maps: Tensor, images: int) -> Tensor:
+    """Return two-dimensional maps as depths again: (n d, c, h, w) to (n, c, d, h, w)."""
+    return maps.reshape(images, -1, *maps.shape[1:]).transpose(1, 2).contiguous()
+
+
+def _slices(x: Tensor, w: Tensor, geometry: Any) -> Tensor:
+    """Return the depths that each window of depth sees as channels: (n, c, d, h, w) to (n p, c t, h, w)."""
+    (hop, *_), (pad, *_), (reach, *_), _ = geometry
+    padded = F.pad(x.detach(), (0, 0, 0, 0, pad, pad))
+    count = (padded.shape[2] - reach * (w.shape[2] - 1) - 1) // hop + 1
+    at = torch.arange(count)[:, None] * hop + torch.arange(w.shape[2]) * reach
+    return padded[:, :, at].permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
+
+
+def _met(error: Tensor, x: Tensor, w: Tensor, geometry: Any) -> Tensor:
+    """Return the errors that each depth of the input meets through each tap of depth, zeros where none: (n d, k t, p, q)."""
+    (hop, *_), (pad, *_), (reach, *_), _ = geometry
+    distance = torch.arange(x.shape[2])[:, None] + pad - torch.arange(w.shape[2]) * reach
+    met = (distance % hop == 0) & (distance >= 0) & (distance < hop * error.shape[2])
+    found: Tensor = error[:, :, torch.where(met, distance // hop, 0)] * met[:, :, None, None]
+    return found.permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
+
+
+def _flat_shape(maps: Tensor, w: Tensor, geometry: Any) -> ConvolutionShape:
+    """Return the geometry of the two-dimensional maps of a volume."""
+    strides, pads, spread, groups = geometry
+    attributes = {"strides": strides[1:], "pads": (*pads[1:], *pads[1:]), "dilations": spread[1:], "group": groups}
+    return convolution_shape(tuple(maps.shape), tuple(w.shape), attributes)
+
+
+def _pads(padding: Any, kernel: tuple[int, ...], spread: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the padding of each axis; it may be "same" or "valid"."""
+    if padding == "valid":
+        return (0,) * len(kernel)
+    if padding != "same":
+        return _spread(padding, len(kernel))
+    reach = [step * (side - 1) for step, side in zip(spread, kernel, strict=True)]
+    if any(length % 2 for length in reach):
+        raise UnsupportedError(f"padding 'same' of an even kernel {kernel} is not emulated operation by operation; pad by hand")
+    return tuple(length // 2 for length in reach)
+
+
+def _spread(value: Any, axes: int) -> tuple[int, ...]:
+    """Return one number for each axis."""
+    numbers = (value,) if isinstance(value, int) else tuple(int(number) for number in value)
+    return numbers * axes if len(numbers) == 1 else numbers
