@@ -46,8 +46,6 @@ CONVSMITH_INLINE U largest_of_lanes(U v) {
     }
 }
 
-inline U larger_code(U a, U b) { return (I)a > (I)b ? a : b; }
-
 inline uint32_t larger_code(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 // The factor of a block as the code of a float, from the code of its largest magnitude; `rare` where the plain version

@@ -19,22 +19,33 @@ class Words {
             key0_[round] = all(uint32_t(key.seed) + uint32_t(round) * kPhiloxWeyl0);
             key1_[round] = all(uint32_t(key.seed >> 32) + uint32_t(round) * kPhiloxWeyl1);
         }
-        stream_low_ = all(uint32_t(key.stream));
-        stream_high_ = all(uint32_t(key.stream >> 32));
+        first_product_ = uint64_t(uint32_t(key.stream)) * kPhiloxMultiplier1;
+        first_key_ = uint32_t(key.seed);
+        first_right_ = all(uint32_t(key.stream >> 32)) ^ key1_[0];
+        second_left_ = all(uint32_t(first_product_)) ^ key0_[1];
         for (int l = 0; l < kLanes; ++l) lane_[l] = uint32_t(l);
     }
 
     // The words of a block in the order of its elements; `below`: their lower halves where more than 32 bits are drawn.
     inline void draw(size_t block, U (&word)[kVectors], bool below = false) const {
         const uint64_t counter = uint64_t(block) * 16 | uint64_t(below) << 63;
+        // In the first round one factor, and in the second the other, is the same for all counters of a block.
+        const uint32_t second_factor = uint32_t(first_product_ >> 32) ^ uint32_t(counter >> 32) ^ first_key_;
+        const uint64_t second_product = uint64_t(second_factor) * kPhiloxMultiplier0;
+        const U second_high = all(uint32_t(second_product >> 32)) ^ key1_[1], second_low = all(uint32_t(second_product));
 #pragma GCC unroll 4
         for (int group = 0; group < kGroups; ++group) {
             // 16 counters never straddle 2^32, since the first is a multiple of 16.
-            U c0 = all(uint32_t(counter) + uint32_t(group * kLanes)) + lane_, c1 = all(uint32_t(counter >> 32));
-            U c2 = stream_low_, c3 = stream_high_;
+            U c0 = all(uint32_t(counter) + uint32_t(group * kLanes)) + lane_, c1, c2, c3;
+            U high0, low0, high1, low1;
+            multiply_wide(c0, all(kPhiloxMultiplier0), high0, low0);
+            multiply_wide(high0 ^ first_right_, all(kPhiloxMultiplier1), high1, low1);
+            c0 = high1 ^ second_left_;
+            c1 = low1;
+            c2 = second_high ^ low0;
+            c3 = second_low;
 #pragma GCC unroll 7
-            for (int round = 0; round < kPhiloxRounds; ++round) {
-                U high0, low0, high1, low1;
+            for (int round = 2; round < kPhiloxRounds; ++round) {
                 multiply_wide(c0, all(kPhiloxMultiplier0), high0, low0);
                 multiply_wide(c2, all(kPhiloxMultiplier1), high1, low1);
                 c0 = high1 ^ c1 ^ key0_[round];
@@ -51,7 +62,9 @@ class Words {
 
   private:
     U key0_[kPhiloxRounds], key1_[kPhiloxRounds];
-    U stream_low_, stream_high_, lane_;
+    uint64_t first_product_;
+    uint32_t first_key_;
+    U first_right_, second_left_, lane_;
 };
 
 }  // namespace

@@ -76,12 +76,12 @@ void round_range(const float* x, float* y, size_t begin, size_t end, const Round
             for (int j = 0; j < kVectors; ++j) v[j] = round_binary<float, M>(v[j], word[j], k);
         if constexpr (K == Kind::fixed) {
             if (scaled && scale.zeros) {
-                for (int j = 0; j < kVectors; ++j) {
-                    const F zero = k.step * load(factors.zero_of_element + j * kLanes);
-                    v[j] = round_fixed<float, M>(v[j], k.low - zero, k.high - zero, word[j], k);
-                }
+                const auto zero = [&](int j) { return k.step * load(factors.zero_of_element + j * kLanes); };
+                round_fixed_block<float, M>(
+                    v, word, [&](int j) { return k.low - zero(j); }, [&](int j) { return k.high - zero(j); }, k);
             } else {
-                for (int j = 0; j < kVectors; ++j) v[j] = round_fixed<float, M>(v[j], k.low, k.high, word[j], k);
+                round_fixed_block<float, M>(
+                    v, word, [&](int) { return k.low; }, [&](int) { return k.high; }, k);
             }
         }
         if (scaled)

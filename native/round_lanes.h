@@ -8,6 +8,7 @@
 
 #include "lanes64.h"
 #include "round.h"
+#include "round_sums.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -37,6 +38,18 @@ struct Codes {
     static constexpr Bits nan = infinity | Bits(1) << (Lane<T>::fraction - 1);
 };
 
+// Sums round in float only.
+template <typename T>
+struct BySums {
+    struct Constants {
+        explicit Constants(const RoundingIn<T>&) {}
+    };
+};
+template <>
+struct BySums<float> {
+    typedef Sums Constants;
+};
+
 // The constants of a call, spread over lanes once.
 template <typename T>
 struct Spread {
@@ -59,8 +72,9 @@ struct Spread {
     bool zero, all_normal;
     bool wraps;
     Value period, per_period, low_steps, high_steps;
+    const typename BySums<T>::Constants sums;
 
-    explicit Spread(const RoundingIn<T>& r) {
+    explicit Spread(const RoundingIn<T>& r) : sums(r) {
         cut = Lane<T>::fraction - r.significand_bits;
         const Bits one = Bits(1) << cut;
         rest = all(Bits(one - 1));
@@ -272,11 +286,27 @@ inline typename Lane<T>::Value round_binary(typename Lane<T>::Value x, typename 
     return x == x ? result : value((bits(x) & Codes<T>::sign) | Codes<T>::nan);
 }
 
+// True where one of N vectors holds a NaN.
+template <int N>
+__attribute__((always_inline)) inline bool has_nan(const F (&x)[N]) {
+    bool found = false;
+#pragma GCC unroll 16
+    for (int v = 0; v < N; v += 2) found |= any_nan(x[v], x[v + 1]);
+    return found;
+}
+
 // N vectors that make a block of 64 elements.
 template <typename T, Mode M, int N>
 __attribute__((always_inline)) inline void round_float_block(typename Lane<T>::Value (&x)[N],
                                                              const typename Lane<T>::Code (&word)[N],
                                                              const Spread<T>& k) {
+    if constexpr (sizeof(T) == sizeof(float) && kBySums<M>) {
+        if (k.sums.suit && __builtin_expect(!has_nan(x), 1)) {
+#pragma GCC unroll 16
+            for (int v = 0; v < N; ++v) x[v] = round_float_by_sums<M>(x[v], word[v], k.sums.normal, k.sums.highest, k.sums);
+            return;
+        }
+    }
     typedef typename Lane<T>::Value Value;
     typedef typename Lane<T>::Code Code;
     typedef typename Lane<T>::Signed Signed;
@@ -314,6 +344,22 @@ __attribute__((always_inline)) inline void round_float_block(typename Lane<T>::V
             x[v] = result == result ? result : value(sign[v] | Codes<T>::nan);
         }
     }
+}
+
+// The same in fixed point; `low` and `high` give the limits of a vector.
+template <typename T, Mode M, int N, typename Low, typename High>
+__attribute__((always_inline)) inline void round_fixed_block(typename Lane<T>::Value (&x)[N],
+                                                             const typename Lane<T>::Code (&word)[N], const Low& low,
+                                                             const High& high, const Spread<T>& k) {
+    if constexpr (sizeof(T) == sizeof(float) && M == Mode::stochastic && kTruncates) {
+        if (k.sums.suit && __builtin_expect(!has_nan(x), 1)) {
+#pragma GCC unroll 16
+            for (int v = 0; v < N; ++v)
+                x[v] = round_fixed_by_sums(x[v], word[v], low(v), high(v), k.sums.step, k.sums.per_step, k.sums);
+            return;
+        }
+    }
+    for (int v = 0; v < N; ++v) x[v] = round_fixed<T, M>(x[v], low(v), high(v), word[v], k);
 }
 
 }  // namespace
