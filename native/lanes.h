@@ -130,6 +130,42 @@ inline void multiply_wide(U a, U multiplier, U& high, U& low) {
 #endif
 }
 
+// The 64-bit products of the even lanes, of which the multiplier is the same in all.
+inline U multiply_even(U a, U multiplier) {
+#if defined(__AVX512F__)
+    return (U)_mm512_mul_epu32((__m512i)a, (__m512i)multiplier);
+#elif defined(__AVX2__)
+    return (U)_mm256_mul_epu32((__m256i)a, (__m256i)multiplier);
+#elif defined(__SSE2__)
+    return (U)_mm_mul_epu32((__m128i)a, (__m128i)multiplier);
+#else
+    U product;
+    for (int lane = 0; lane < kLanes; lane += 2) {
+        const uint64_t wide = uint64_t(a[lane]) * multiplier[lane];
+        memcpy(reinterpret_cast<char*>(&product) + lane * sizeof(uint32_t), &wide, sizeof wide);
+    }
+    return product;
+#endif
+}
+
+// The upper halves of 64-bit lanes, moved down.
+inline U upper_halves(U v) {
+    typedef uint64_t Wide __attribute__((vector_size(4 * kLanes)));
+    return (U)((Wide)v >> 32);
+}
+
+// The lower halves of the 64-bit lanes of two vectors by turns.
+inline U interleaved(U even, U odd) {
+#if defined(__AVX512F__)
+    return (U)_mm512_mask_shuffle_epi32((__m512i)even, 0xAAAA, (__m512i)odd, _MM_PERM_CCAA);
+#elif defined(__AVX2__)
+    return (U)_mm256_blend_epi32((__m256i)even, _mm256_slli_epi64((__m256i)odd, 32), 0xAA);
+#else
+    typedef uint64_t Wide __attribute__((vector_size(4 * kLanes)));
+    return (U)(((Wide)even & 0xffffffffu) | (Wide)odd << 32);
+#endif
+}
+
 }  // namespace
 }  // namespace CONVSMITH_LEVEL
 }  // namespace convsmith
