@@ -57,12 +57,15 @@ const Level& level_of(const std::string& name) {
     return *level;
 }
 
-Scale scale_of(const std::optional<Input>& factors, const std::optional<Input>& zeros, size_t inner) {
-    if (factors && (factors->shape(0) == 0 || inner == 0)) throw std::invalid_argument("empty scale");
-    if (zeros && (!factors || zeros->shape(0) != factors->shape(0)))
-        throw std::invalid_argument("one zero point for each factor");
-    return {factors ? factors->data() : nullptr, factors ? factors->shape(0) : 0, inner,
-            zeros ? zeros->data() : nullptr};
+Scale scale_of(const std::optional<Input>& factors, const std::optional<Input>& zeros, size_t inner, size_t length,
+               size_t group, size_t n) {
+    if (!factors || n == 0) return {nullptr, 0, inner, nullptr, 0, 0};
+    const size_t count = factors->shape(0);
+    if (count == 0 || inner == 0) throw std::invalid_argument("empty scale");
+    if (zeros && zeros->shape(0) != count) throw std::invalid_argument("one zero point for each factor");
+    if (group && (length == 0 || n % (length * inner) || (length + group - 1) / group * (n / length) != count))
+        throw std::invalid_argument("one factor for each group");
+    return {factors->data(), count, inner, zeros ? zeros->data() : nullptr, length, group};
 }
 
 template <typename Body>
@@ -75,12 +78,13 @@ void by_parts(size_t n, int threads, const Body& body) {
 }
 
 void round_f32(Input x, Output out, const nb::tuple& constants, std::optional<Input> factors, size_t inner,
-               uint64_t seed, uint64_t stream, int threads, const std::string& level_name, std::optional<Input> zeros) {
+               uint64_t seed, uint64_t stream, int threads, const std::string& level_name, std::optional<Input> zeros,
+               size_t length, size_t group) {
     const Level& level = level_of(level_name);
     const size_t n = x.shape(0);
     if (out.shape(0) != n) throw std::invalid_argument("x and out differ in size");
     const Rounding rounding = rounding_of<float>(constants);
-    const Scale scale = scale_of(factors, zeros, inner);
+    const Scale scale = scale_of(factors, zeros, inner, length, group, n);
     const Key key{seed, stream};
     const float* source = x.data();
     float* target = out.data();
@@ -97,12 +101,13 @@ Numbers numbers_of(const Array& array) {
 
 void round_wide(AnyInput x, AnyOutput out, const nb::tuple& constants, std::optional<Input> factors, size_t inner,
                 uint64_t seed, uint64_t stream, int threads, const std::string& level_name,
-                std::optional<Input> zeros) {
+                std::optional<Input> zeros,
+               size_t length, size_t group) {
     const Level& level = level_of(level_name);
     const size_t n = x.shape(0);
     if (out.shape(0) != n) throw std::invalid_argument("x and out differ in size");
     const WideRounding rounding = rounding_of<double>(constants);
-    const Scale scale = scale_of(factors, zeros, inner);
+    const Scale scale = scale_of(factors, zeros, inner, length, group, n);
     const Key key{seed, stream};
     const Numbers source = numbers_of(x), target = numbers_of(out);
     by_parts(n, threads,
@@ -116,10 +121,10 @@ void round_wide(AnyInput x, AnyOutput out, const nb::tuple& constants, std::opti
 void bind_rounding(nb::module_& m) {
     m.def("round_f32", &convsmith::round_f32, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
           nb::arg("constants"), nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"),
-          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(),
+          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0, nb::arg("group") = 0,
           "Round x into out, which may be x.");
     m.def("round_wide", &convsmith::round_wide, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
           nb::arg("constants"), nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"),
-          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(),
+          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0, nb::arg("group") = 0,
           "Round x into out in double arithmetic; each is float32 or float64, and out may be x where they are alike.");
 }

@@ -41,7 +41,7 @@ struct Call {
           y(reinterpret_cast<float*>(to)),
           size(n),
           key{seed, stream},
-          scale{reinterpret_cast<const float*>(factors), count, inner} {
+          scale{reinterpret_cast<const float*>(factors), count, inner, nullptr, 0, 0} {
         if (n && (!from || !to)) throw std::invalid_argument("a tensor without memory");
         if (factors && (!count || !inner)) throw std::invalid_argument("empty scale");
     }

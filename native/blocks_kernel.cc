@@ -17,7 +17,7 @@ namespace {
 
 constexpr uint32_t kInfinity = 0x7f800000u, kSignBit = 0x80000000u;
 // Exponents of scales that the vectors handle: products with elements of steps from 2^-60 stay normal.
-constexpr int kLow = -60, kHigh = 100, kLeastStep = -60;
+constexpr int kLow = -60, kHigh = 80, kLeastStep = -60;
 constexpr float kTiny = 0x1p-100f;
 
 #define CONVSMITH_INLINE __attribute__((always_inline)) inline
@@ -32,6 +32,8 @@ CONVSMITH_INLINE U exchanged(U v, I lane) {
 #endif
 }
 
+CONVSMITH_INLINE U larger_code(U a, U b) { return (U)larger((I)a, (I)b); }
+
 // The largest element of all lanes in each.
 template <int Distance>
 CONVSMITH_INLINE U largest_of_lanes(U v) {
@@ -42,44 +44,80 @@ CONVSMITH_INLINE U largest_of_lanes(U v) {
 #pragma GCC unroll 16
         for (int l = 0; l < kLanes; ++l) lane[l] = l ^ Distance;
         const U other = exchanged(v, lane);
-        return largest_of_lanes<2 * Distance>((I)v > (I)other ? v : other);
+        return largest_of_lanes<2 * Distance>(larger_code(v, other));
     }
 }
-
-inline uint32_t larger_code(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 // The factor of a block as the code of a float, from the code of its largest magnitude; `rare` where the plain version
 // must do it. Zeros have the factor 1, since any will do.
 struct Sharing {
-    uint32_t shift, most_fraction, fit;  // of the exponent field
-    int low, high;
+    U shift, most_fraction, low, reach;
+    bool fit;
 
     Sharing(const Blocks& b) {
-        const float most = float(b.most);
-        shift = uint32_t(b.largest);
-        most_fraction = code(most) & 0x7fffffu;
-        fit = b.fit ? 1u : 0u;
-        low = (b.low > kLow ? b.low : kLow) + 127;
-        high = (b.high < kHigh ? b.high : kHigh) + 127;
+        // The exponent field of NaN and infinities is beyond all others.
+        const int highest = 254 - b.largest, high = (b.high < kHigh ? b.high : kHigh) + 127;
+        const int lowest = (b.low > kLow ? b.low : kLow) + 127;
+        shift = all(uint32_t(b.largest));
+        most_fraction = all(code(float(b.most)) & 0x7fffffu);
+        low = all(uint32_t(lowest));
+        reach = all(uint32_t((high < highest ? high : highest) - lowest));
+        fit = b.fit;
     }
 
     CONVSMITH_INLINE U fields(U largest) const {
-        const U field = (largest >> 23) - all(shift);
-        const U beyond = (U)((largest & all(0x7fffffu)) > all(most_fraction)) & all(fit);
-        return largest == 0 ? all(127u) : field + beyond;
+        U field = (largest >> 23) - shift;
+        if (fit) field -= (U)((largest & all(0x7fffffu)) > most_fraction);
+        return largest == 0 ? all(127u) : field;
     }
-    CONVSMITH_INLINE I rare(U field, U largest) const {
-        return ((I)field < low) | ((I)field > high) | (largest >= all(kInfinity));
-    }
+    CONVSMITH_INLINE I rare(U field) const { return field - low > reach; }
 };
 
 template <bool Float, Mode M>
 class Tile {
   public:
-    explicit Tile(const Rounding& rounding) : k_(rounding) {}
+    explicit Tile(const Rounding& rounding) : k_(rounding), sums_(rounding, kLow, kHigh) {
+        suit_ = sums_.suit && kBySums<M> && (Float || rounding.highest * sums_.per_step[0] <= 0x1p22f);
+    }
 
     // Rounds 64 elements in units of the scales whose exponent fields are given.
     CONVSMITH_INLINE void round(F (&v)[kVectors], const U (&field)[kVectors], const U (&word)[kVectors]) const {
+        if constexpr (kBySums<M>)
+            if (suit_) {
+#pragma GCC unroll 16
+                for (int j = 0; j < kVectors; ++j) v[j] = round_by_sums(v[j], field[j], word[j]);
+                return;
+            }
+        round_scaled(v, field, word);
+    }
+
+    inline void remember(const F (&v)[kVectors]) {
+        if constexpr (M == Mode::up || M == Mode::down || M == Mode::to_odd)
+            for (int j = 0; j < kVectors; ++j) original_[j] = bits(v[j]) & all(~kSignBit);
+    }
+
+  private:
+    // Limits and steps take the scale; the elements stay as they are.
+    CONVSMITH_INLINE F round_by_sums(F x, U field, U word) const {
+        if constexpr (Float) {
+            const U more = (field - all(127u)) << 23;
+            return round_float_by_sums<M>(x, word, sums_.normal + more, sums_.highest + more, sums_);
+        } else {
+            const F scale = value(field << 23), low = sums_.low * scale, high = sums_.high * scale;
+            return round_limited(x, low, high, scale, value((all(254u) - field) << 23), word);
+        }
+    }
+
+    CONVSMITH_INLINE F round_limited(F x, F low, F high, F scale, [[maybe_unused]] F inverse, [[maybe_unused]] U word) const {
+#if defined(__AVX512F__)
+        if constexpr (M == Mode::stochastic)
+            return round_fixed_by_sums(x, word, low, high, sums_.step * scale, sums_.per_step * inverse, sums_);
+#endif
+        const F middle = sums_.middle * scale;
+        return (larger(low, smaller(high, x)) + middle) - middle;
+    }
+
+    CONVSMITH_INLINE void round_scaled(F (&v)[kVectors], const U (&field)[kVectors], const U (&word)[kVectors]) const {
 #pragma GCC unroll 16
         for (int j = 0; j < kVectors; ++j) {
             const F scaled = v[j] * value((all(254u) - field[j]) << 23);
@@ -99,13 +137,9 @@ class Tile {
         for (int j = 0; j < kVectors; ++j) v[j] = v[j] * value(field[j] << 23);
     }
 
-    inline void remember(const F (&v)[kVectors]) {
-        if constexpr (M == Mode::up || M == Mode::down || M == Mode::to_odd)
-            for (int j = 0; j < kVectors; ++j) original_[j] = bits(v[j]) & all(~kSignBit);
-    }
-
-  private:
     const Spread<float> k_;
+    const Sums sums_;
+    bool suit_;
     U original_[kVectors];
 };
 
@@ -142,16 +176,16 @@ struct Task {
     }
 };
 
-// Blocks of Vectors vectors one after the other, `begin` at a multiple of 64 elements.
+// `blocks` blocks of Vectors vectors one after the other, whole tiles of them: block u and the next ones, from element
+// `first` on.
 template <int Vectors, bool Float, Mode M>
-void round_aligned(const Task& task, size_t begin, size_t end) {
+void round_tiles(const Task& task, size_t u, size_t first, size_t blocks) {
     constexpr size_t size = size_t(Vectors * kLanes), per_tile = kBlock / size;
     const Sharing sharing(task.blocks);
-    const Words words(task.key);
+    Window window(task.key);
     Tile<Float, M> tile(task.narrow);
-    size_t u = begin;
-    for (; u + per_tile <= end; u += per_tile) {
-        const size_t i = u * size;
+    for (const size_t end = u + blocks; u < end; u += per_tile, first += kBlock) {
+        const size_t i = first;
         F v[kVectors];
         U field[kVectors], largest[kVectors];
 #pragma GCC unroll 16
@@ -167,7 +201,7 @@ void round_aligned(const Task& task, size_t begin, size_t end) {
             for (int other = 1; other < Vectors; ++other) most = larger_code(most, largest[j + other]);
             most = largest_of_lanes<1>(most);
             const U shared = sharing.fields(most);
-            rare |= sharing.rare(shared, most);
+            rare |= sharing.rare(shared);
 #pragma GCC unroll 16
             for (int other = 0; other < Vectors; ++other) field[j + other] = shared;
         }
@@ -176,12 +210,11 @@ void round_aligned(const Task& task, size_t begin, size_t end) {
             continue;
         }
         U word[kVectors] = {};
-        if constexpr (M == Mode::stochastic) words.draw(i / kBlock, word);
+        if constexpr (M == Mode::stochastic) window.draw(i, word);
         tile.remember(v);
         tile.round(v, field, word);
         for (int j = 0; j < kVectors; ++j) store(task.y + i + j * kLanes, v[j]);
     }
-    if (u < end) task.plainly(u, end);
 }
 
 // Blocks of any size and layout: each tile is 64 columns of one index along the axis, or, where there is one column, 64
@@ -205,14 +238,20 @@ void round_anyhow(const Task& task, size_t begin, size_t end) {
             return !single ? columns : members - row * kBlock < kBlock ? members - row * kBlock : kBlock;
         };
         const size_t step = single ? kBlock : b.inner;
-        uint32_t edge[kBlock] = {};
-        for (size_t row = 0; row < rows; ++row) {
-            const size_t n = width(row);
+        const auto read = [&](size_t row, F(&v)[kVectors]) {
             const float* source = task.x + first + row * step;
-            for (size_t i = 0; i < n; ++i) edge[i] = larger_code(edge[i], code(source[i]) & ~kSignBit);
+            const size_t n = width(row);
+            if (n == kBlock) return (void)memcpy(v, source, sizeof v);
+            memset(v, 0, sizeof v);
+            memcpy(v, source, n * sizeof(float));
+        };
+        U largest[kVectors] = {}, field[kVectors];
+        for (size_t row = 0; row < rows; ++row) {
+            F v[kVectors];
+            read(row, v);
+#pragma GCC unroll 16
+            for (int j = 0; j < kVectors; ++j) largest[j] = larger_code(largest[j], bits(v[j]) & all(~kSignBit));
         }
-        U largest[kVectors], field[kVectors];
-        memcpy(largest, edge, sizeof largest);
         if (single) {
             U most = largest[0];
             for (int j = 1; j < kVectors; ++j) most = larger_code(most, largest[j]);
@@ -222,7 +261,7 @@ void round_anyhow(const Task& task, size_t begin, size_t end) {
         I rare = {};
         for (int j = 0; j < kVectors; ++j) {
             field[j] = sharing.fields(largest[j]);
-            rare |= sharing.rare(field[j], largest[j]);
+            rare |= sharing.rare(field[j]);
         }
         if (__builtin_expect(any(rare), 0)) {
             task.plainly(u, u + columns);
@@ -231,12 +270,9 @@ void round_anyhow(const Task& task, size_t begin, size_t end) {
         }
         for (size_t row = 0; row < rows; ++row) {
             const size_t n = width(row), index = first + row * step;
-            F v[kVectors] = {};
+            F v[kVectors];
             U word[kVectors] = {};
-            if (n == kBlock)
-                memcpy(v, task.x + index, sizeof v);
-            else
-                memcpy(v, task.x + index, n * sizeof(float));
+            read(row, v);
             if constexpr (M == Mode::stochastic) window.draw(index, word);
             tile.remember(v);
             tile.round(v, field, word);
@@ -246,13 +282,27 @@ void round_anyhow(const Task& task, size_t begin, size_t end) {
     }
 }
 
+// Blocks that lie together: tiles of them, and what is left of an axis that does not end with a whole tile.
+template <int Vectors, bool Float, Mode M>
+void round_together(const Task& task, size_t begin, size_t end) {
+    constexpr size_t size = size_t(Vectors * kLanes), per_tile = kBlock / size;
+    const size_t length = task.blocks.length, whole = length / size, count = (length + size - 1) / size;
+    for (size_t u = begin; u < end;) {
+        const size_t row_end = whole == count ? end : u - u % count + count, last = row_end < end ? row_end : end;
+        const size_t stop = whole == count ? end : row_end - (count - whole);
+        const size_t there = u < stop ? (stop < last ? stop : last) - u : 0, tiles = there / per_tile * per_tile;
+        if (tiles) round_tiles<Vectors, Float, M>(task, u, u / count * length + u % count * size, tiles);
+        if (u + tiles < last) round_anyhow<Float, M>(task, u + tiles, last);
+        u = last;
+    }
+}
+
 template <bool Float, Mode M>
 void round_task(const Task& task, size_t begin, size_t end) {
     const Blocks& b = task.blocks;
-    const bool aligned = b.inner == 1 && b.length % b.size == 0 && begin * b.size % kBlock == 0;
-    if (aligned && b.size == 16) return round_aligned<16 / kLanes, Float, M>(task, begin, end);
-    if (aligned && b.size == 32) return round_aligned<32 / kLanes, Float, M>(task, begin, end);
-    if (aligned && b.size == 64) return round_aligned<64 / kLanes, Float, M>(task, begin, end);
+    if (b.inner == 1 && b.size == 16) return round_together<16 / kLanes, Float, M>(task, begin, end);
+    if (b.inner == 1 && b.size == 32) return round_together<32 / kLanes, Float, M>(task, begin, end);
+    if (b.inner == 1 && b.size == 64) return round_together<64 / kLanes, Float, M>(task, begin, end);
     round_anyhow<Float, M>(task, begin, end);
 }
 
@@ -267,7 +317,8 @@ constexpr void (*kByMode[kModes])(const Task&, size_t, size_t) = {
 
 void round_blocks(Numbers x, float* y, size_t begin, size_t end, const Blocks& blocks, const Rounding& narrow,
                   const WideRounding& wide, const Key& key) {
-    if (x.wide || narrow.step_exponent < kLeastStep || narrow.step_exponent > -kLow || narrow.wrap_bits)
+    if (x.wide || narrow.step_exponent < kLeastStep || narrow.step_exponent > -kLow || narrow.wrap_bits ||
+        blocks.low > kHigh || blocks.high < kLow)
         return round_blocks_reference(x, y, begin, end, blocks, narrow, wide, key);
     const Task task{static_cast<const float*>(x.data), y, blocks, narrow, wide, key};
     (narrow.is_float ? kByMode<true> : kByMode<false>)[int(narrow.mode)](task, begin, end);

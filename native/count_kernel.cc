@@ -3,6 +3,7 @@
 // Which numbers overflow cannot be told from rounded values: a number may reach the largest value with or without going
 // beyond it. So the kernel of round_kernel.cc rounds without a range first, in chunks that stay in the first-level
 // cache, the counts are taken there, and then the range is imposed.
+#include "factors.h"
 #include "lanes.h"
 #include "round.h"
 
@@ -102,14 +103,20 @@ void look(const float* in, float* rounded, size_t count, bool wraps, const Range
     }
 }
 
-const float* factor_at(const Scale& scale, size_t index) { return scale.factors + index / scale.inner % scale.count; }
-
-void divide(const float* x, float* y, size_t begin, size_t count, const Scale& scale) {
-    for (size_t i = 0; i < count; ++i) y[i] = x[i] / *factor_at(scale, begin + i);
+void divide(const float* x, float* y, size_t begin, size_t count, Factors& factors) {
+    for (size_t i = 0; i < count; i += kBlock) {
+        const size_t n = count - i < kBlock ? count - i : kBlock;
+        factors.fill(begin + i, n);
+        for (size_t j = 0; j < n; ++j) y[i + j] = x[i + j] / factors.factor[j];
+    }
 }
 
-void multiply(float* y, size_t begin, size_t count, const Scale& scale) {
-    for (size_t i = 0; i < count; ++i) y[i] *= *factor_at(scale, begin + i);
+void multiply(float* y, size_t begin, size_t count, Factors& factors) {
+    for (size_t i = 0; i < count; i += kBlock) {
+        const size_t n = count - i < kBlock ? count - i : kBlock;
+        factors.fill(begin + i, n);
+        for (size_t j = 0; j < n; ++j) y[i + j] *= factors.factor[j];
+    }
 }
 
 }  // namespace
@@ -119,22 +126,23 @@ void count(const float* x, float* y, size_t begin, size_t end, const Rounding& r
     const Rounding unbounded = without_range(rounding);
     Rounding wrapping = rounding;
     wrapping.mode = Mode::toward_zero;  // what is rounded already is only reduced
-    const Scale unscaled{nullptr, 0, 1};
+    const Scale unscaled{nullptr, 0, 1, nullptr, 0, 0};
     const bool scaled = scale.factors != nullptr, wraps = rounding.wrap_bits != 0;
     const Range range(rounding);
     Tally tally;
+    Factors factors(scale);
     float in[kChunk], rounded[kChunk];
     for (size_t i = begin; i < end; i += kChunk) {
         const size_t size = end - i < kChunk ? end - i : kChunk;
         memcpy(in, x + i, size * sizeof(float));  // y may be x
         for (size_t j = size; j % kLanes != 0; ++j) in[j] = rounded[j] = 0;
-        if (scaled) divide(in, y + i, i, size, scale);
+        if (scaled) divide(in, y + i, i, size, factors);
         round(scaled ? y : x, y, i, i + size, unbounded, unscaled, key);
         memcpy(rounded, y + i, size * sizeof(float));
         (rounding.is_float ? look<true> : look<false>)(in, rounded, size, wraps, range, tally);
         memcpy(y + i, rounded, size * sizeof(float));
         if (wraps) round(y, y, i, i + size, wrapping, unscaled, key);
-        if (scaled) multiply(y + i, i, size, scale);
+        if (scaled) multiply(y + i, i, size, factors);
     }
     tally.add_to(counts);
 }

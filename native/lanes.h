@@ -89,6 +89,26 @@ inline F larger(F a, F b) {
 #endif
 }
 
+inline I smaller(I a, I b) {
+#if defined(__AVX512F__)
+    return (I)_mm512_min_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (I)_mm256_min_epi32((__m256i)a, (__m256i)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+inline I larger(I a, I b) {
+#if defined(__AVX512F__)
+    return (I)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (I)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
 inline bool any(I mask) {
 #if defined(__AVX512F__)
     return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;

@@ -37,13 +37,17 @@ struct RoundingIn {
 using Rounding = RoundingIn<float>;
 using WideRounding = RoundingIn<double>;
 
-// Element i is divided by factors[i / inner % count] before rounding and multiplied by it after; null factors: no
-// scale. Where there are zeros, fixed-point limits are lower by zeros[i / inner % count] steps.
+// Element i is divided by its factor before rounding and multiplied by it after; null factors: no scale. Where there are
+// zeros, fixed-point limits are lower by so many steps. Without groups the factor is factors[i / inner % count]. With
+// them, every `group` of the `length` indices of an axis share `inner` factors, one for each element inside of the
+// axis; the last group may be smaller.
 struct Scale {
     const float* factors;
     size_t count;
     size_t inner;
     const float* zeros;
+    size_t length;
+    size_t group;
 };
 
 // Element i draws word i % 64 / 16 of Philox4x32-7 with key `seed` and counter (16 * (i / 64) + i % 16, stream); for

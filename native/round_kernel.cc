@@ -1,5 +1,6 @@
 // Rounding of arrays at the speed of memory; round_reference.cc says the same plainly. Compiled once per instruction
 // set.
+#include "factors.h"
 #include "philox_lanes.h"
 #include "round_lanes.h"
 
@@ -8,42 +9,6 @@ namespace CONVSMITH_LEVEL {
 namespace {
 
 constexpr int kVectors64 = int(kBlock) / kLanes64;
-
-// The scale factors, and the zero points, of a block in the order of its elements.
-struct Factors {
-    const Scale& scale;
-    float of_element[kBlock];
-    float zero_of_element[kBlock] = {};
-    size_t spread_index = ~size_t(0);  // the factor that fills the arrays, where one does
-
-    explicit Factors(const Scale& s) : scale(s) {}
-
-    inline void fill(size_t begin, size_t count) {
-        const size_t run = begin / scale.inner;
-        if (run == (begin + count - 1) / scale.inner || scale.count == 1) {
-            const size_t index = run % scale.count;
-            if (index == spread_index) return;
-            spread_index = index;
-            for (size_t i = 0; i < kBlock; ++i) put(i, index);
-            return;
-        }
-        spread_index = ~size_t(0);
-        size_t index = run % scale.count, left = scale.inner - begin % scale.inner;
-        for (size_t i = 0; i < kBlock; ++i) {
-            put(i, index);
-            if (--left == 0) {
-                left = scale.inner;
-                if (++index == scale.count) index = 0;
-            }
-        }
-    }
-
-  private:
-    inline void put(size_t i, size_t index) {
-        of_element[i] = scale.factors[index];
-        if (scale.zeros) zero_of_element[i] = scale.zeros[index];
-    }
-};
 
 enum class Kind { floating, fixed, binary };
 
@@ -69,14 +34,14 @@ void round_range(const float* x, float* y, size_t begin, size_t end, const Round
         for (int j = 0; j < kVectors; ++j) v[j] = load(source + j * kLanes);
         if (scaled) {
             factors.fill(i, count);
-            for (int j = 0; j < kVectors; ++j) v[j] = v[j] / load(factors.of_element + j * kLanes);
+            for (int j = 0; j < kVectors; ++j) v[j] = v[j] / load(factors.factor + j * kLanes);
         }
         if constexpr (K == Kind::floating) round_float_block<float, M>(v, word, k);
         if constexpr (K == Kind::binary)
             for (int j = 0; j < kVectors; ++j) v[j] = round_binary<float, M>(v[j], word[j], k);
         if constexpr (K == Kind::fixed) {
             if (scaled && scale.zeros) {
-                const auto zero = [&](int j) { return k.step * load(factors.zero_of_element + j * kLanes); };
+                const auto zero = [&](int j) { return k.step * load(factors.zero + j * kLanes); };
                 round_fixed_block<float, M>(
                     v, word, [&](int j) { return k.low - zero(j); }, [&](int j) { return k.high - zero(j); }, k);
             } else {
@@ -85,7 +50,7 @@ void round_range(const float* x, float* y, size_t begin, size_t end, const Round
             }
         }
         if (scaled)
-            for (int j = 0; j < kVectors; ++j) v[j] = v[j] * load(factors.of_element + j * kLanes);
+            for (int j = 0; j < kVectors; ++j) v[j] = v[j] * load(factors.factor + j * kLanes);
         for (int j = 0; j < kVectors; ++j) store(target + j * kLanes, v[j]);
         if (__builtin_expect(count < kBlock, 0)) memcpy(y + i, edge, count * sizeof(float));
     }
@@ -159,19 +124,19 @@ void round_wide_range(Numbers x, Numbers y, size_t begin, size_t end, const Wide
         block.read(x, i, count);
         if (scaled) {
             factors.fill(i, count);
-            block.divide(factors.of_element, !x.wide && !y.wide);
+            block.divide(factors.factor, !x.wide && !y.wide);
         }
         for (int j = 0; j < kVectors64; ++j) v[j] = load(block.number + j * kLanes64);
         if constexpr (K == Kind::floating) round_float_block<double, M>(v, word, k);
         for (int j = 0; j < kVectors64; ++j) {
             if constexpr (K == Kind::binary) v[j] = round_binary<double, M>(v[j], word[j], k);
             if constexpr (K == Kind::fixed) {
-                const F64 zero = k.step * widened(factors.zero_of_element + j * kLanes64);
+                const F64 zero = k.step * widened(factors.zero + j * kLanes64);
                 v[j] = round_fixed<double, M>(v[j], k.low - zero, k.high - zero, word[j], k);
             }
             store(block.number + j * kLanes64, v[j]);
         }
-        if (scaled) block.multiply(factors.of_element);
+        if (scaled) block.multiply(factors.factor);
         block.write(y, i, count);
     }
 }

@@ -126,6 +126,12 @@ void put(const Numbers& y, size_t index, double value) {
         static_cast<float*>(y.data)[index] = float(value);
 }
 
+size_t factor_index(size_t i, const Scale& scale) {
+    if (!scale.group || scale.count == 1) return i / scale.inner % scale.count;
+    const size_t row = i / scale.inner, groups = (scale.length + scale.group - 1) / scale.group;
+    return (row / scale.length * groups + row % scale.length / scale.group) * scale.inner + i % scale.inner;
+}
+
 template <typename T>
 void round_all(const Numbers& x, const Numbers& y, size_t begin, size_t end, const RoundingIn<T>& r, const Scale& scale,
                const Key& key) {
@@ -136,7 +142,7 @@ void round_all(const Numbers& x, const Numbers& y, size_t begin, size_t end, con
             put(y, i, round_one(at(x, i), r, word, 0.0));
             continue;
         }
-        const size_t index = i / scale.inner % scale.count;
+        const size_t index = factor_index(i, scale);
         const double factor = double(scale.factors[index]);
         const double zero = scale.zeros ? std::ldexp(double(scale.zeros[index]), r.step_exponent) : 0.0;
         double quotient = at(x, i) / factor;
@@ -196,7 +202,7 @@ void count_reference(const float* x, float* y, size_t begin, size_t end, const R
                      const Key& key, Counts& counts) {
     for (size_t i = begin; i < end; ++i) {
         const uint64_t word = r.mode == Mode::stochastic ? random_word(i, key, false) : 0;
-        const float factor = scale.factors ? scale.factors[i / scale.inner % scale.count] : 1.0f;
+        const float factor = scale.factors ? scale.factors[factor_index(i, scale)] : 1.0f;
         const float value = x[i], quotient = value / factor;
         const double result = round_one(quotient, r, word, 0.0);
         count_one(value, quotient, result, r, word, counts);

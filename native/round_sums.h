@@ -35,9 +35,6 @@ inline bool any_nan(F a, F b) { return any((a != a) | (b != b)); }
 template <Mode M>
 constexpr bool kBySums = M == Mode::nearest_even || (M == Mode::stochastic && kTruncates);
 
-inline U smaller_code(U a, U b) { return (I)a < (I)b ? a : b; }
-inline U larger_code(U a, U b) { return (I)a > (I)b ? a : b; }
-
 // The constants of a format, where sums suit it: floats that saturate, with a sign, zero and subnormals, whose
 // exponents leave room for 2^23 steps of the largest number and 2^-32 of the least; fixed point that saturates.
 struct Sums {
@@ -56,7 +53,9 @@ struct Sums {
                    int(top >> 23) - 127 + 23 - bits + high_scale <= 126 &&
                    r.step_exponent + bits == int(normal_code >> 23) - 127;
         else
-            suit = !r.is_binary && r.wrap_bits == 0 && least >= -94 && r.step_exponent + high_scale <= 94;
+            suit = !r.is_binary && r.wrap_bits == 0 && least >= -94 && r.step_exponent + high_scale <= 94 &&
+                   r.highest <= power_of(30) * power_of(r.step_exponent) &&
+                   r.lowest >= -power_of(30) * power_of(r.step_exponent);
         normal = all(normal_code);
         highest = all(top);
         exponent = all(0x7f800000u);
@@ -93,8 +92,8 @@ struct Sums {
 template <Mode M>
 __attribute__((always_inline)) inline F round_float_by_sums(F x, [[maybe_unused]] U word, U normal, U highest, const Sums& k) {
     const U sign = bits(x) & k.sign;
-    const F size = value(smaller_code(bits(x) & ~k.sign, highest));
-    const U whole = (larger_code(bits(size), normal) & k.exponent) + k.to_whole;
+    const F size = value((U)smaller((I)(bits(x) & ~k.sign), (I)highest));
+    const U whole = ((U)larger((I)bits(size), (I)normal) & k.exponent) + k.to_whole;
     F sum = size + value(whole);
 #if defined(__AVX512F__)
     if constexpr (M == Mode::stochastic) {

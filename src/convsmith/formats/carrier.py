@@ -19,11 +19,24 @@ _EXACT_INTEGER = 1 << 53
 
 
 class Scale(NamedTuple):
-    """Factors along a C-ordered array: element ``i`` is divided by ``factors[i // inner % len(factors)]``; zero points lie alike."""
+    """Factors along a C-ordered array, one for each run of ``inner`` elements in turn; zero points lie alike.
+
+    With groups, every ``group`` of the ``length`` indices of an axis share ``inner`` factors, one for each element inside of the axis.
+    """
 
     factors: F32
     inner: int
     zeros: F32 | None = None
+    length: int = 0
+    group: int = 0
+
+    def index(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return which factor the elements from ``start`` to ``stop`` have."""
+        element = np.arange(start, stop)
+        if not self.group or self.factors.size == 1:
+            return element // self.inner % self.factors.size
+        row, groups = element // self.inner, -(-self.length // self.group)
+        return (row // self.length * groups + row % self.length // self.group) * self.inner + element % self.inner
 
 
 def as_carrier(x: ArrayLike) -> Floats:
@@ -98,14 +111,5 @@ def _grouped(factors: F32, zeros: F32 | None, axis: int | None, group: int, shap
     want = (*shape[:axis], -(-shape[axis] // group), *shape[axis + 1 :])
     if factors.shape != want:
         raise UsageError(f"With groups of {group} along axis {axis} of {shape} the scale must have shape {want}; got {factors.shape}.")
-    inner = math.prod(shape[axis + 1 :])
-
-    def lay(values: F32) -> F32:
-        """Repeat the entries where runs of one entry are not equally long in memory."""
-        if inner == 1 and shape[axis] % group == 0:
-            return np.ascontiguousarray(values).reshape(-1)
-        whole = np.repeat(values, group, axis=axis)
-        return np.ascontiguousarray(whole[(slice(None),) * axis + (slice(shape[axis]),)]).reshape(-1)
-
-    run = group if inner == 1 and shape[axis] % group == 0 else 1
-    return Scale(lay(factors), run, None if zeros is None else lay(zeros))
+    flat = None if zeros is None else zeros.reshape(-1)
+    return Scale(np.ascontiguousarray(factors).reshape(-1), math.prod(shape[axis + 1 :]), flat, shape[axis], group)

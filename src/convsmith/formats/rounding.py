@@ -155,7 +155,7 @@ def _by_numpy(task: _Task) -> NDArray[Any]:
             if scale is None:
                 result[start : start + _CHUNK] = round_values(part.astype(np.float64), spec, words)
                 continue
-            index = np.arange(start, start + part.size) // scale.inner % scale.factors.size
+            index = scale.index(start, start + part.size)
             divisor = scale.factors[index]
             quotient = np.divide(part, divisor, dtype=quotient_type).astype(np.float64)
             zeros = None if scale.zeros is None else scale.zeros[index].astype(np.float64)
@@ -186,10 +186,10 @@ def _by_native(task: _Task, module: ModuleType, threads: int, level: str) -> NDA
     array, spec, out = task.array, task.spec, task.out
     direct = out is not None and out.flags.c_contiguous and (_same_memory(array, out) or not np.may_share_memory(array, out))
     result: NDArray[Any] = out if direct and out is not None else np.empty(array.shape, task.carrier)
-    factors, inner, zeros = (None, 1, None) if task.scale is None else task.scale
+    factors, inner, *rest = (None, 1, None) if task.scale is None else task.scale
     double = spec.double or array.dtype == np.float64
     round_flat = module.round_wide if double else module.round_f32
-    round_flat(array.reshape(-1), result.reshape(-1), tuple(spec), factors, inner, task.seed, task.stream, threads, level, zeros)
+    round_flat(array.reshape(-1), result.reshape(-1), tuple(spec), factors, inner, task.seed, task.stream, threads, level, *rest)
     if out is None or direct:
         return result
     out[...] = result
