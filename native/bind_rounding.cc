@@ -100,9 +100,8 @@ Numbers numbers_of(const Array& array) {
 }
 
 void round_wide(AnyInput x, AnyOutput out, const nb::tuple& constants, std::optional<Input> factors, size_t inner,
-                uint64_t seed, uint64_t stream, int threads, const std::string& level_name,
-                std::optional<Input> zeros,
-               size_t length, size_t group) {
+                uint64_t seed, uint64_t stream, int threads, const std::string& level_name, std::optional<Input> zeros,
+                size_t length, size_t group) {
     const Level& level = level_of(level_name);
     const size_t n = x.shape(0);
     if (out.shape(0) != n) throw std::invalid_argument("x and out differ in size");
@@ -121,10 +120,11 @@ void round_wide(AnyInput x, AnyOutput out, const nb::tuple& constants, std::opti
 void bind_rounding(nb::module_& m) {
     m.def("round_f32", &convsmith::round_f32, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
           nb::arg("constants"), nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"),
-          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0, nb::arg("group") = 0,
-          "Round x into out, which may be x.");
+          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0,
+          nb::arg("group") = 0, "Round x into out, which may be x.");
     m.def("round_wide", &convsmith::round_wide, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
           nb::arg("constants"), nb::arg("factors").none(), nb::arg("inner"), nb::arg("seed"), nb::arg("stream"),
-          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0, nb::arg("group") = 0,
+          nb::arg("threads"), nb::arg("level"), nb::arg("zeros").none() = nb::none(), nb::arg("length") = 0,
+          nb::arg("group") = 0,
           "Round x into out in double arithmetic; each is float32 or float64, and out may be x where they are alike.");
 }

@@ -108,7 +108,8 @@ class Tile {
         }
     }
 
-    CONVSMITH_INLINE F round_limited(F x, F low, F high, F scale, [[maybe_unused]] F inverse, [[maybe_unused]] U word) const {
+    CONVSMITH_INLINE F round_limited(F x, F low, F high, F scale, [[maybe_unused]] F inverse,
+                                     [[maybe_unused]] U word) const {
 #if defined(__AVX512F__)
         if constexpr (M == Mode::stochastic)
             return round_fixed_by_sums(x, word, low, high, sums_.step * scale, sums_.per_step * inverse, sums_);
@@ -217,68 +218,98 @@ void round_tiles(const Task& task, size_t u, size_t first, size_t blocks) {
     }
 }
 
-// Blocks of any size and layout: each tile is 64 columns of one index along the axis, or, where there is one column, 64
-// elements of one block.
+// The first `count` elements of 64, then zeros.
+CONVSMITH_INLINE void read(const float* x, size_t count, F (&v)[kVectors]) {
+    if (count >= kBlock) return (void)memcpy(v, x, sizeof v);
+    memset(v, 0, sizeof v);
+    memcpy(v, x, count * sizeof(float));
+}
+
+CONVSMITH_INLINE void enlarge(U (&largest)[kVectors], const F (&v)[kVectors]) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVectors; ++j) largest[j] = larger_code(largest[j], bits(v[j]) & all(~kSignBit));
+}
+
+// Rounds up to 64 elements that lie together.
 template <bool Float, Mode M>
-void round_anyhow(const Task& task, size_t begin, size_t end) {
+CONVSMITH_INLINE void round_part(const Task& task, Tile<Float, M>& tile, Window& window, size_t index, size_t count,
+                                 const U (&field)[kVectors]) {
+    F v[kVectors];
+    U word[kVectors] = {};
+    read(task.x + index, count, v);
+    if constexpr (M == Mode::stochastic) window.draw(index, word);
+    tile.remember(v);
+    tile.round(v, field, word);
+    memcpy(task.y + index, v, (count < kBlock ? count : kBlock) * sizeof(float));
+}
+
+// Blocks of any size along the last axis, 64 elements at a time.
+template <bool Float, Mode M>
+void round_lines(const Task& task, size_t begin, size_t end) {
     const Blocks& b = task.blocks;
     const size_t count = (b.length + b.size - 1) / b.size;
     const Sharing sharing(b);
     Window window(task.key);
     Tile<Float, M> tile(task.narrow);
-    for (size_t u = begin; u < end;) {
-        const size_t column = u % b.inner, block = u / b.inner % count, outer = u / b.inner / count;
-        const size_t first = (outer * b.length + block * b.size) * b.inner + column;
-        const size_t members = b.length - block * b.size < b.size ? b.length - block * b.size : b.size;
-        size_t columns = b.inner - column < end - u ? b.inner - column : end - u;
-        if (columns > kBlock) columns = kBlock;
-        const bool single = b.inner == 1;
-        const size_t rows = single ? (members + kBlock - 1) / kBlock : members;
-        const auto width = [&](size_t row) {
-            return !single ? columns : members - row * kBlock < kBlock ? members - row * kBlock : kBlock;
-        };
-        const size_t step = single ? kBlock : b.inner;
-        const auto read = [&](size_t row, F(&v)[kVectors]) {
-            const float* source = task.x + first + row * step;
-            const size_t n = width(row);
-            if (n == kBlock) return (void)memcpy(v, source, sizeof v);
-            memset(v, 0, sizeof v);
-            memcpy(v, source, n * sizeof(float));
-        };
+    for (size_t u = begin; u < end; ++u) {
+        const size_t begins = u % count * b.size, first = u / count * b.length + begins;
+        const size_t members = b.length - begins < b.size ? b.length - begins : b.size;
         U largest[kVectors] = {}, field[kVectors];
-        for (size_t row = 0; row < rows; ++row) {
-            F v[kVectors];
-            read(row, v);
-#pragma GCC unroll 16
-            for (int j = 0; j < kVectors; ++j) largest[j] = larger_code(largest[j], bits(v[j]) & all(~kSignBit));
+        F v[kVectors];
+        for (size_t i = 0; i < members; i += kBlock) {
+            read(task.x + first + i, members - i, v);
+            enlarge(largest, v);
         }
-        if (single) {
-            U most = largest[0];
-            for (int j = 1; j < kVectors; ++j) most = larger_code(most, largest[j]);
-            most = largest_of_lanes<1>(most);
-            for (int j = 0; j < kVectors; ++j) largest[j] = most;
-        }
-        I rare = {};
-        for (int j = 0; j < kVectors; ++j) {
-            field[j] = sharing.fields(largest[j]);
-            rare |= sharing.rare(field[j]);
-        }
-        if (__builtin_expect(any(rare), 0)) {
-            task.plainly(u, u + columns);
-            u += columns;
+        U most = largest[0];
+        for (int j = 1; j < kVectors; ++j) most = larger_code(most, largest[j]);
+        const U shared = sharing.fields(largest_of_lanes<1>(most));
+        if (__builtin_expect(any(sharing.rare(shared)), 0)) {
+            task.plainly(u, u + 1);
             continue;
         }
-        for (size_t row = 0; row < rows; ++row) {
-            const size_t n = width(row), index = first + row * step;
-            F v[kVectors];
-            U word[kVectors] = {};
-            read(row, v);
-            if constexpr (M == Mode::stochastic) window.draw(index, word);
-            tile.remember(v);
-            tile.round(v, field, word);
-            memcpy(task.y + index, v, n * sizeof(float));
+        for (int j = 0; j < kVectors; ++j) field[j] = shared;
+        for (size_t i = 0; i < members; i += kBlock) round_part(task, tile, window, first + i, members - i, field);
+    }
+}
+
+// Blocks along another axis: many columns at a time, row by row, so that memory is read in long pieces and, the second
+// time, from the cache.
+template <bool Float, Mode M>
+void round_columns(const Task& task, size_t begin, size_t end) {
+    constexpr size_t kTiles = 16;
+    const Blocks& b = task.blocks;
+    const size_t count = (b.length + b.size - 1) / b.size;
+    const Sharing sharing(b);
+    Window window(task.key);
+    Tile<Float, M> tile(task.narrow);
+    U largest[kTiles][kVectors], field[kTiles][kVectors];
+    bool plain[kTiles];
+    for (size_t u = begin, columns; u < end; u += columns) {
+        const size_t column = u % b.inner, block = u / b.inner % count, outer = u / b.inner / count;
+        const size_t first = (outer * b.length + block * b.size) * b.inner + column;
+        const size_t rows = b.length - block * b.size < b.size ? b.length - block * b.size : b.size;
+        columns = b.inner - column < end - u ? b.inner - column : end - u;
+        if (columns > kTiles * kBlock) columns = kTiles * kBlock;
+        memset(largest, 0, sizeof largest);
+        for (size_t row = 0; row < rows; ++row)
+            for (size_t i = 0; i < columns; i += kBlock) {
+                F v[kVectors];
+                read(task.x + first + row * b.inner + i, columns - i, v);
+                enlarge(largest[i / kBlock], v);
+            }
+        for (size_t i = 0; i < columns; i += kBlock) {
+            I rare = {};
+            for (int j = 0; j < kVectors; ++j) {
+                field[i / kBlock][j] = sharing.fields(largest[i / kBlock][j]);
+                rare |= sharing.rare(field[i / kBlock][j]);
+            }
+            plain[i / kBlock] = any(rare);
+            if (plain[i / kBlock]) task.plainly(u + i, u + (columns - i < kBlock ? columns : i + kBlock));
         }
-        u += columns;
+        for (size_t row = 0; row < rows; ++row)
+            for (size_t i = 0; i < columns; i += kBlock)
+                if (!plain[i / kBlock])
+                    round_part(task, tile, window, first + row * b.inner + i, columns - i, field[i / kBlock]);
     }
 }
 
@@ -292,7 +323,7 @@ void round_together(const Task& task, size_t begin, size_t end) {
         const size_t stop = whole == count ? end : row_end - (count - whole);
         const size_t there = u < stop ? (stop < last ? stop : last) - u : 0, tiles = there / per_tile * per_tile;
         if (tiles) round_tiles<Vectors, Float, M>(task, u, u / count * length + u % count * size, tiles);
-        if (u + tiles < last) round_anyhow<Float, M>(task, u + tiles, last);
+        if (u + tiles < last) round_lines<Float, M>(task, u + tiles, last);
         u = last;
     }
 }
@@ -303,7 +334,8 @@ void round_task(const Task& task, size_t begin, size_t end) {
     if (b.inner == 1 && b.size == 16) return round_together<16 / kLanes, Float, M>(task, begin, end);
     if (b.inner == 1 && b.size == 32) return round_together<32 / kLanes, Float, M>(task, begin, end);
     if (b.inner == 1 && b.size == 64) return round_together<64 / kLanes, Float, M>(task, begin, end);
-    round_anyhow<Float, M>(task, begin, end);
+    if (b.inner == 1) return round_lines<Float, M>(task, begin, end);
+    round_columns<Float, M>(task, begin, end);
 }
 
 template <bool Float>

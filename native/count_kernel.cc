@@ -103,19 +103,16 @@ void look(const float* in, float* rounded, size_t count, bool wraps, const Range
     }
 }
 
-void divide(const float* x, float* y, size_t begin, size_t count, Factors& factors) {
+// Divides by the factors, or multiplies.
+template <bool Divide>
+void scale_by(Factors& factors, const float* x, float* y, size_t begin, size_t count) {
+    float factor[kBlock];
     for (size_t i = 0; i < count; i += kBlock) {
         const size_t n = count - i < kBlock ? count - i : kBlock;
-        factors.fill(begin + i, n);
-        for (size_t j = 0; j < n; ++j) y[i + j] = x[i + j] / factors.factor[j];
-    }
-}
-
-void multiply(float* y, size_t begin, size_t count, Factors& factors) {
-    for (size_t i = 0; i < count; i += kBlock) {
-        const size_t n = count - i < kBlock ? count - i : kBlock;
-        factors.fill(begin + i, n);
-        for (size_t j = 0; j < n; ++j) y[i + j] *= factors.factor[j];
+        F of_element[Factors::kVectors], zero[Factors::kVectors];
+        factors.fill(begin + i, n, of_element, zero);
+        memcpy(factor, of_element, sizeof factor);
+        for (size_t j = 0; j < n; ++j) y[i + j] = Divide ? x[i + j] / factor[j] : x[i + j] * factor[j];
     }
 }
 
@@ -136,13 +133,13 @@ void count(const float* x, float* y, size_t begin, size_t end, const Rounding& r
         const size_t size = end - i < kChunk ? end - i : kChunk;
         memcpy(in, x + i, size * sizeof(float));  // y may be x
         for (size_t j = size; j % kLanes != 0; ++j) in[j] = rounded[j] = 0;
-        if (scaled) divide(in, y + i, i, size, factors);
+        if (scaled) scale_by<true>(factors, in, y + i, i, size);
         round(scaled ? y : x, y, i, i + size, unbounded, unscaled, key);
         memcpy(rounded, y + i, size * sizeof(float));
         (rounding.is_float ? look<true> : look<false>)(in, rounded, size, wraps, range, tally);
         memcpy(y + i, rounded, size * sizeof(float));
         if (wraps) round(y, y, i, i + size, wrapping, unscaled, key);
-        if (scaled) multiply(y + i, i, size, factors);
+        if (scaled) scale_by<false>(factors, y + i, y + i, i, size);
     }
     tally.add_to(counts);
 }

@@ -13,74 +13,67 @@ namespace {
 // division.
 class Factors {
   public:
-    const float* factor = factors_;  // of the elements of the block that was filled last
-    const float* zero = zeros_;
+    static constexpr int kVectors = int(kBlock) / kLanes;
 
     explicit Factors(const Scale& s)
         : s_(s), same_(s.count == 1 || (s.group ? s.inner == 1 : s.inner > 1)), block_(s.length * s.inner) {
-        for (int i = 0; i < kRoom; ++i) factors_[i] = 1, zeros_[i] = 0;
+        for (int l = 0; l < kLanes; ++l) lane_[l] = l;
     }
-    Factors(const Factors&) = delete;
-    Factors& operator=(const Factors&) = delete;
 
-    inline void fill(size_t begin, size_t count) {
+    // The factors and zero points of `count` elements from `begin` on; of the lanes after them any that are not zero.
+    inline void fill(size_t begin, size_t count, F (&factor)[kVectors], F (&zero)[kVectors]) {
         if (begin != next_) seek(begin);
         next_ = begin + count;
-        if (left_ > count) {
+        if (left_ == 0) advance();
+        if (same_ && left_ >= count) {
+            for (int j = 0; j < kVectors; ++j) factor[j] = same_factor(), zero[j] = same_zero();
             left_ -= count;
-            if (same_) {
-                spread();
-            } else {
-                factor = s_.factors + at_;
-                zero = s_.zeros ? s_.zeros + at_ : zeros_;
-                at_ += count;
-                // Vectors reach to the end of the block, and there may be no more factors.
-                if (count < kBlock) copy(count);
+        } else if (same_) {
+            join(count, factor, zero);
+        } else {
+            for (int j = 0; j < kVectors; ++j) {
+                const size_t done = size_t(j * kLanes);
+                read(count > done ? count - done : 0, factor[j], zero[j]);
             }
-            return;
         }
-        gather(count);
     }
 
   private:
-    static constexpr int kRoom = int(kBlock) + kLanes;
+    inline F same_factor() const { return all(s_.factors[at_]); }
+    inline F same_zero() const { return s_.zeros ? all(s_.zeros[at_]) : F{}; }
 
-    inline void spread() {
-        factor = factors_, zero = zeros_;
-        if (at_ == spread_) return;
-        spread_ = at_;
-        put(0, kBlock);
-    }
-
-    // Writes whole vectors, so up to kLanes - 1 places more than `count`.
-    inline void put(size_t to, size_t count) {
-        const F f = all(s_.factors[at_]);
-        for (size_t i = 0; i < count; i += kLanes) store(factors_ + to + i, f);
-        if (!s_.zeros) return;
-        const F z = all(s_.zeros[at_]);
-        for (size_t i = 0; i < count; i += kLanes) store(zeros_ + to + i, z);
-    }
-
-    void copy(size_t count) {
-        memcpy(factors_, factor, count * sizeof(float));
-        if (s_.zeros) memcpy(zeros_, zero, count * sizeof(float));
-        factor = factors_, zero = zeros_, spread_ = kNone;
-    }
-
-    __attribute__((noinline)) void gather(size_t count) {
-        factor = factors_, zero = zeros_, spread_ = kNone;
-        for (size_t i = 0; i < count;) {
-            const size_t n = left_ < count - i ? left_ : count - i;
-            if (same_) {
-                put(i, n);
-            } else {
-                memcpy(factors_ + i, s_.factors + at_, n * sizeof(float));
-                if (s_.zeros) memcpy(zeros_ + i, s_.zeros + at_, n * sizeof(float));
-                at_ += n;
+    inline void join(size_t count, F (&factor)[kVectors], F (&zero)[kVectors]) {
+        size_t end = left_;  // of the run, in the block
+        for (int j = 0; j < kVectors; ++j) {
+            const size_t first = size_t(j * kLanes), last = first + kLanes < count ? first + kLanes : count;
+            factor[j] = same_factor(), zero[j] = same_zero();
+            while (end < last) {
+                advance();
+                const I later = lane_ >= int(end - first);
+                factor[j] = later ? same_factor() : factor[j];
+                zero[j] = later ? same_zero() : zero[j];
+                end += left_;
             }
-            i += n;
-            left_ -= n;
+        }
+        left_ = end - count;
+    }
+
+    inline void read(size_t count, F& factor, F& zero) {
+        if (count >= kLanes && left_ >= kLanes) {
+            factor = load(s_.factors + at_);
+            zero = s_.zeros ? load(s_.zeros + at_) : F{};
+            at_ += kLanes;
+            left_ -= kLanes;
+            if (left_ == 0 && count > kLanes) advance();
+            return;
+        }
+        factor = all(1.0f), zero = F{};
+        for (size_t i = 0; i < count && i < kLanes; ++i) {
             if (left_ == 0) advance();
+            factor[i] = s_.factors[at_];
+            if (s_.zeros) zero[i] = s_.zeros[at_];
+            ++at_;
+            --left_;
         }
     }
 
@@ -134,8 +127,8 @@ class Factors {
     const Scale& s_;
     const bool same_;
     const size_t block_;  // elements along the axis and inside of it
-    size_t next_ = kNone, at_ = 0, left_ = 0, along_ = 0, spread_ = kNone;
-    float factors_[kRoom], zeros_[kRoom];
+    size_t next_ = kNone, at_ = 0, left_ = 0, along_ = 0;
+    I lane_;
 };
 
 }  // namespace

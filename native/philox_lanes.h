@@ -32,7 +32,8 @@ class Words {
         // In the first round one factor, and in the second the other, is the same for all counters of a block.
         const uint32_t second_factor = uint32_t(first_product_ >> 32) ^ uint32_t(counter >> 32) ^ first_key_;
         const uint64_t second_product = uint64_t(second_factor) * kPhiloxMultiplier0;
-        const U second_high = all(uint32_t(second_product >> 32)) ^ key1_[1], second_low = all(uint32_t(second_product));
+        const U second_high = all(uint32_t(second_product >> 32)) ^ key1_[1],
+                second_low = all(uint32_t(second_product));
 #pragma GCC unroll 4
         for (int group = 0; group < kGroups; ++group) {
             U c0[2], c1[2], c2[2], c3[2];  // of even and of odd lanes; upper halves mean nothing

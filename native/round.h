@@ -37,9 +37,9 @@ struct RoundingIn {
 using Rounding = RoundingIn<float>;
 using WideRounding = RoundingIn<double>;
 
-// Element i is divided by its factor before rounding and multiplied by it after; null factors: no scale. Where there are
-// zeros, fixed-point limits are lower by so many steps. Without groups the factor is factors[i / inner % count]. With
-// them, every `group` of the `length` indices of an axis share `inner` factors, one for each element inside of the
+// Element i is divided by its factor before rounding and multiplied by it after; null factors: no scale. Where there
+// are zeros, fixed-point limits are lower by so many steps. Without groups the factor is factors[i / inner % count].
+// With them, every `group` of the `length` indices of an axis share `inner` factors, one for each element inside of the
 // axis; the last group may be smaller.
 struct Scale {
     const float* factors;

@@ -28,29 +28,28 @@ void round_range(const float* x, float* y, size_t begin, size_t end, const Round
             memcpy(edge, source, count * sizeof(float));
             source = target = edge;
         }
-        F v[kVectors];
+        F v[kVectors], factor[kVectors], zero[kVectors];
         U word[kVectors] = {};
         if constexpr (M == Mode::stochastic) words.draw(i / kBlock, word);
         for (int j = 0; j < kVectors; ++j) v[j] = load(source + j * kLanes);
         if (scaled) {
-            factors.fill(i, count);
-            for (int j = 0; j < kVectors; ++j) v[j] = v[j] / load(factors.factor + j * kLanes);
+            factors.fill(i, count, factor, zero);
+            for (int j = 0; j < kVectors; ++j) v[j] = v[j] / factor[j];
         }
         if constexpr (K == Kind::floating) round_float_block<float, M>(v, word, k);
         if constexpr (K == Kind::binary)
             for (int j = 0; j < kVectors; ++j) v[j] = round_binary<float, M>(v[j], word[j], k);
         if constexpr (K == Kind::fixed) {
             if (scaled && scale.zeros) {
-                const auto zero = [&](int j) { return k.step * load(factors.zero + j * kLanes); };
                 round_fixed_block<float, M>(
-                    v, word, [&](int j) { return k.low - zero(j); }, [&](int j) { return k.high - zero(j); }, k);
+                    v, word, [&](int j) { return k.low - k.step * zero[j]; },
+                    [&](int j) { return k.high - k.step * zero[j]; }, k);
             } else {
-                round_fixed_block<float, M>(
-                    v, word, [&](int) { return k.low; }, [&](int) { return k.high; }, k);
+                round_fixed_block<float, M>(v, word, [&](int) { return k.low; }, [&](int) { return k.high; }, k);
             }
         }
         if (scaled)
-            for (int j = 0; j < kVectors; ++j) v[j] = v[j] * load(factors.factor + j * kLanes);
+            for (int j = 0; j < kVectors; ++j) v[j] = v[j] * factor[j];
         for (int j = 0; j < kVectors; ++j) store(target + j * kLanes, v[j]);
         if (__builtin_expect(count < kBlock, 0)) memcpy(y + i, edge, count * sizeof(float));
     }
@@ -116,6 +115,7 @@ void round_wide_range(Numbers x, Numbers y, size_t begin, size_t end, const Wide
     Factors factors(scale);
     const bool scaled = scale.factors != nullptr;
     WideBlock block;
+    float factor[kBlock], zeros[kBlock] = {};
     for (size_t i = begin; i < end; i += kBlock) {
         const size_t count = end - i < kBlock ? end - i : kBlock;
         U64 word[kVectors64] = {};
@@ -123,20 +123,23 @@ void round_wide_range(Numbers x, Numbers y, size_t begin, size_t end, const Wide
         if constexpr (M == Mode::stochastic) words.draw(i / kBlock, word);
         block.read(x, i, count);
         if (scaled) {
-            factors.fill(i, count);
-            block.divide(factors.factor, !x.wide && !y.wide);
+            F of_element[kVectors], zero_of_element[kVectors];
+            factors.fill(i, count, of_element, zero_of_element);
+            memcpy(factor, of_element, sizeof factor);
+            memcpy(zeros, zero_of_element, sizeof zeros);
+            block.divide(factor, !x.wide && !y.wide);
         }
         for (int j = 0; j < kVectors64; ++j) v[j] = load(block.number + j * kLanes64);
         if constexpr (K == Kind::floating) round_float_block<double, M>(v, word, k);
         for (int j = 0; j < kVectors64; ++j) {
             if constexpr (K == Kind::binary) v[j] = round_binary<double, M>(v[j], word[j], k);
             if constexpr (K == Kind::fixed) {
-                const F64 zero = k.step * widened(factors.zero + j * kLanes64);
+                const F64 zero = k.step * widened(zeros + j * kLanes64);
                 v[j] = round_fixed<double, M>(v[j], k.low - zero, k.high - zero, word[j], k);
             }
             store(block.number + j * kLanes64, v[j]);
         }
-        if (scaled) block.multiply(factors.factor);
+        if (scaled) block.multiply(factor);
         block.write(y, i, count);
     }
 }

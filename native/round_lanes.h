@@ -303,7 +303,8 @@ __attribute__((always_inline)) inline void round_float_block(typename Lane<T>::V
     if constexpr (sizeof(T) == sizeof(float) && kBySums<M>) {
         if (k.sums.suit && __builtin_expect(!has_nan(x), 1)) {
 #pragma GCC unroll 16
-            for (int v = 0; v < N; ++v) x[v] = round_float_by_sums<M>(x[v], word[v], k.sums.normal, k.sums.highest, k.sums);
+            for (int v = 0; v < N; ++v)
+                x[v] = round_float_by_sums<M>(x[v], word[v], k.sums.normal, k.sums.highest, k.sums);
             return;
         }
     }

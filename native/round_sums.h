@@ -90,7 +90,8 @@ struct Sums {
 
 // Rounds floats that are not NaN; `normal` and `highest` are those of the format in units of a scale.
 template <Mode M>
-__attribute__((always_inline)) inline F round_float_by_sums(F x, [[maybe_unused]] U word, U normal, U highest, const Sums& k) {
+__attribute__((always_inline)) inline F round_float_by_sums(F x, [[maybe_unused]] U word, U normal, U highest,
+                                                            const Sums& k) {
     const U sign = bits(x) & k.sign;
     const F size = value((U)smaller((I)(bits(x) & ~k.sign), (I)highest));
     const U whole = ((U)larger((I)bits(size), (I)normal) & k.exponent) + k.to_whole;
@@ -105,7 +106,8 @@ __attribute__((always_inline)) inline F round_float_by_sums(F x, [[maybe_unused]
 }
 
 #if defined(__AVX512F__)
-// Rounds to fixed point, stochastically, what is not NaN: steps of `step`, one over which is `per_step`, between two limits.
+// Rounds to fixed point, stochastically, what is not NaN: steps of `step`, one over which is `per_step`, between two
+// limits.
 __attribute__((always_inline)) inline F round_fixed_by_sums(F x, U word, F low, F high, F step, F per_step,
                                                             const Sums& k) {
     const F steps = larger(low, smaller(high, x)) * per_step;
