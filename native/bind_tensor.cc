@@ -12,6 +12,7 @@
 #include "bind.h"
 #include "dispatch.h"
 #include "threads.h"
+#include "transposed.h"
 
 namespace nb = nanobind;
 
@@ -92,6 +93,15 @@ class Rounder {
         return {total.overflows, total.underflows, total.infinities, total.nans};
     }
 
+    void round_columns(uintptr_t x, uintptr_t y, size_t outer, size_t rows, size_t columns, uint64_t seed,
+                       uint64_t stream, int threads, const std::optional<std::string>& level_name) const {
+        const Level& level = level_named(level_name);
+        const Call call(x, y, outer * rows * columns, seed, stream, 0, 0, 1);
+        const nb::gil_scoped_release release;
+        if (threads == 0) threads = call.size > kPart ? default_threads() : 1;
+        round_transposed(level, call.x, call.y, Transposed{outer, rows, columns}, rounding_, call.key, threads);
+    }
+
   private:
     Rounding rounding_;
 };
@@ -108,6 +118,9 @@ void bind_tensor(nb::module_& m) {
              nb::arg("stream"), nb::arg("threads"), nb::arg("level").none(), nb::arg("factors") = 0,
              nb::arg("count") = 0, nb::arg("inner") = 1,
              "Round `size` float32 numbers at address x to those at out, which may be x.")
+        .def("round_columns", &Rounder::round_columns, nb::arg("x"), nb::arg("out"), nb::arg("outer"), nb::arg("rows"),
+             nb::arg("columns"), nb::arg("seed"), nb::arg("stream"), nb::arg("threads"), nb::arg("level").none(),
+             "Round `outer` matrices that lie column by column, with random bits counted row by row.")
         .def("count", &Rounder::count, nb::arg("x"), nb::arg("out"), nb::arg("size"), nb::arg("seed"),
              nb::arg("stream"), nb::arg("threads"), nb::arg("level").none(), nb::arg("factors") = 0,
              nb::arg("count") = 0, nb::arg("inner") = 1,

@@ -89,6 +89,9 @@ class Rounder:
         count: int = 0,
         inner: int = 1,
     ) -> None: ...
+    def round_columns(
+        self, x: int, out: int, outer: int, rows: int, columns: int, seed: int, stream: int, threads: int, level: str | None
+    ) -> None: ...
     def count(
         self,
         x: int,

@@ -44,6 +44,14 @@ def is_dense(x: Tensor) -> bool:
     return bool(torch.ops.aten.is_non_overlapping_and_dense.default(x))
 
 
+def as_columns(x: Tensor) -> tuple[int, int, int] | None:
+    """Return (n, channels, places) of maps that lie in channels_last order, None for other tensors."""
+    order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    if order is None or not x.is_contiguous(memory_format=order):
+        return None
+    return x.shape[0], x.shape[1], x.shape[2:].numel()
+
+
 def are_apart(x: Tensor, y: Tensor) -> bool:
     """Tell whether two dense tensors of the same size share no memory."""
     return abs(x.data_ptr() - y.data_ptr()) >= x.numel() * max(x.element_size(), y.element_size())

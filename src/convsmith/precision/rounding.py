@@ -18,7 +18,17 @@ from convsmith.formats.format import Format
 from convsmith.formats.modes import MAX_RANDOM_BITS, Overflow, Rounding, check_modes
 from convsmith.formats.native import choose, native_module
 from convsmith.formats.random_bits import check_key
-from convsmith.precision.memory import TensorScale, are_apart, as_float32, as_tensor_scale, check_out, check_tensor, is_dense, is_plain
+from convsmith.precision.memory import (
+    TensorScale,
+    are_apart,
+    as_columns,
+    as_float32,
+    as_tensor_scale,
+    check_out,
+    check_tensor,
+    is_dense,
+    is_plain,
+)
 from convsmith.precision.triton_launch import MAX_RANDOM_BITS as MAX_TRITON_BITS
 from convsmith.precision.triton_launch import round_flat
 
@@ -180,9 +190,10 @@ def _round_in_memory(
     scale: TensorScale | None,
     out: Tensor | None,
 ) -> tuple[Tensor, Counts | None]:
-    """Round in the order of memory where that order changes no bit, else in C order by way of a contiguous copy."""
+    """Round in the order of memory where that changes no bit or the native core counts as needed, else a contiguous copy."""
     by_index = call.rounding == "stochastic"
-    if not (source.is_contiguous() if by_index else is_dense(source)):
+    columns = by_index and source.is_cpu and scale is None and not call.counted and as_columns(source) is not None
+    if not columns and not (source.is_contiguous() if by_index else is_dense(source)):
         source = source.contiguous() if by_index else torch.empty_like(source).copy_(source)
     owned = source.data_ptr() != values.data_ptr()
     target = source if owned else torch.empty_like(source)
@@ -197,6 +208,11 @@ def _round_in_memory(
 
 
 def _run_native(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> Counts | None:
+    if call.rounding == "stochastic" and not source.is_contiguous():
+        columns = as_columns(source)
+        assert columns is not None
+        rounder.round_columns(source.data_ptr(), target.data_ptr(), *columns, call.seed, call.stream, call.threads or 0, call.isa)
+        return None
     arguments = [source.data_ptr(), target.data_ptr(), source.numel(), call.seed, call.stream, call.threads or 0, call.isa]
     if scale is not None:
         arguments += [scale.factors.data_ptr(), scale.factors.numel(), scale.inner(source)]
