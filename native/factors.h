@@ -30,6 +30,14 @@ class Factors {
             left_ -= count;
         } else if (same_) {
             join(count, factor, zero);
+        } else if (left_ >= kBlock && count == kBlock) {
+            const float *factors = s_.factors + at_, *zeros = s_.zeros ? s_.zeros + at_ : nullptr;
+            for (int j = 0; j < kVectors; ++j) {
+                factor[j] = load(factors + j * kLanes);
+                zero[j] = zeros ? load(zeros + j * kLanes) : F{};
+            }
+            at_ += kBlock;
+            left_ -= kBlock;
         } else {
             for (int j = 0; j < kVectors; ++j) {
                 const size_t done = size_t(j * kLanes);

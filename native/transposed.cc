@@ -45,7 +45,9 @@ class Tile {
             const size_t count = std::min(last - first, base_ + kRoom - index);
             const Piece piece{index - base_, row, first, count};
             pieces_.push_back(piece);
-            for (size_t i = 0; i < count; ++i) buffer_[piece.place + i] = x_at_[(first + i) * shape_.rows + row];
+            const float* from = x_at_ + first * shape_.rows + row;
+#pragma GCC unroll 8
+            for (size_t i = 0; i < count; ++i) buffer_[piece.place + i] = from[i * shape_.rows];
             index += count, first += count, end_ = index;
             if (end_ == base_ + kRoom) flush();
         }
@@ -57,9 +59,11 @@ class Tile {
         // The kernels count from the first element of the whole, which would lie so far before the buffer.
         float* const start = reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(buffer_) - base_ * sizeof(float));
         level_.round(start, start, base_, end_, rounding_, unscaled, key_);
-        for (const Piece& piece : pieces_)
-            for (size_t i = 0; i < piece.count; ++i)
-                y_at_[(piece.first + i) * shape_.rows + piece.row] = buffer_[piece.place + i];
+        for (const Piece& piece : pieces_) {
+            float* to = y_at_ + piece.first * shape_.rows + piece.row;
+#pragma GCC unroll 8
+            for (size_t i = 0; i < piece.count; ++i) to[i * shape_.rows] = buffer_[piece.place + i];
+        }
         pieces_.clear();
     }
 

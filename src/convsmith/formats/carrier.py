@@ -30,7 +30,7 @@ class Scale(NamedTuple):
     length: int = 0
     group: int = 0
 
-    def index(self, start: int, stop: int) -> NDArray[np.int64]:
+    def positions(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return which factor the elements from ``start`` to ``stop`` have."""
         element = np.arange(start, stop)
         if not self.group or self.factors.size == 1:

@@ -75,7 +75,7 @@ def pack_tensor(
     rounded = round_array(array, fmt, rounding, overflow, scale=scale, axis=axis, zero_point=zero_point, group=group, **options)
     along = as_scale(scale, axis, array.shape, zero_point, group)
     assert along is not None
-    index = along.index(0, array.size)
+    index = along.positions(0, array.size)
     units = (array.reshape(-1) / along.factors[index]).astype(np.float64 if fmt.carrier == "float64" else array.dtype)
     if along.zeros is None:
         values = round_array(units, fmt, rounding, overflow, **options)
@@ -112,7 +112,7 @@ def unpack_tensor(packed: PackedTensor) -> NDArray[Any]:
         return values.reshape(packed.shape)
     along = as_scale(packed.scales, packed.axis, packed.shape, packed.zero_points, packed.group)
     assert along is not None
-    index = along.index(0, count)
+    index = along.positions(0, count)
     if along.zeros is not None:
         values = values - along.zeros[index]
     numbers: NDArray[Any] = (values * along.factors[index]).reshape(packed.shape)

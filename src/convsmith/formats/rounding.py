@@ -155,7 +155,7 @@ def _by_numpy(task: _Task) -> NDArray[Any]:
             if scale is None:
                 result[start : start + _CHUNK] = round_values(part.astype(np.float64), spec, words)
                 continue
-            index = scale.index(start, start + part.size)
+            index = scale.positions(start, start + part.size)
             divisor = scale.factors[index]
             quotient = np.divide(part, divisor, dtype=quotient_type).astype(np.float64)
             zeros = None if scale.zeros is None else scale.zeros[index].astype(np.float64)
