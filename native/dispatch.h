@@ -7,6 +7,7 @@
 #include "binary.h"
 #include "blocks.h"
 #include "convolution.h"
+#include "integer.h"
 #include "operators.h"
 #include "round.h"
 #include "rounded.h"
@@ -21,6 +22,7 @@ struct Level {
     RoundBlocks round_blocks;
     const ConvolutionTable* convolutions;
     const OperatorTable* operators;
+    const IntegerTable* integers;
     RoundedRun rounded[kCarriers];  // by Carrier
     RoundedLook look;               // null for the reference, which needs no choice
 };
@@ -35,9 +37,10 @@ const std::vector<const BinaryTable*>& binary_tables();
 // Null when there is none of that name.
 const BinaryTable* find_binary(const std::string& name);
 
-// Both null when there is none of that name.
+// Null when there is none of that name.
 const Level* find_level(const std::string& name);
 const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name);
+const IntegerAlgorithm* find_integer(const Level& level, const std::string& name);
 
 // The level that the environment variable CONVSMITH_ISA names, null when there is none of that name; the best level
 // when the variable is empty or not set.

@@ -8,24 +8,30 @@
 namespace convsmith {
 
 const float* Bases::read(const Place& place) const {
+    const float* base = nullptr;
     switch (place.space) {
         case Space::arena:
-            return arena + place.offset;
-        case Space::constant:
-            return constants[place.index] + place.offset;
-        case Space::input:
-            return inputs[place.index] + place.offset;
-        case Space::output:
-            return outputs[place.index] + place.offset;
-        case Space::none:
+            base = arena;
             break;
+        case Space::constant:
+            base = constants[place.index];
+            break;
+        case Space::input:
+            base = inputs[place.index];
+            break;
+        case Space::output:
+            base = outputs[place.index];
+            break;
+        case Space::none:
+            return nullptr;
     }
-    return nullptr;
+    return reinterpret_cast<const float*>(reinterpret_cast<const char*>(base) + place.offset);
 }
 
 // Results go to the arena or to an output; make_step refuses others.
 float* Bases::write(const Place& place) const {
-    return (place.space == Space::output ? outputs[place.index] : arena) + place.offset;
+    float* const base = place.space == Space::output ? outputs[place.index] : arena;
+    return reinterpret_cast<float*>(reinterpret_cast<char*>(base) + place.offset);
 }
 
 void Program::Free::operator()(float* memory) const { std::free(memory); }

@@ -10,7 +10,7 @@
 
 namespace convsmith {
 
-// Where an array begins: in the memory of one call, or in an array given from outside, so many floats after its start.
+// Where an array begins: in the memory of one call, or in an array given from outside, so many bytes after its start.
 enum class Space : int { arena, constant, input, output, none };
 
 struct Place {
@@ -28,6 +28,14 @@ struct Bases {
 
     const float* read(const Place&) const;
     float* write(const Place&) const;
+    template <class T>
+    const T* read_as(const Place& place) const {
+        return reinterpret_cast<const T*>(read(place));
+    }
+    template <class T>
+    T* write_as(const Place& place) const {
+        return reinterpret_cast<T*>(write(place));
+    }
 };
 
 class Step {

@@ -1,96 +1,18 @@
 // The kinds of steps: each reads its fields once, and shares its items out over the threads when it runs.
 #include <stdexcept>
 
+#include "fields.h"
 #include "operators.h"
-#include "program.h"
-#include "threads.h"
 
 namespace convsmith {
 namespace {
 
-// The fields of a recipe, one after the other.
-class Fields {
-  public:
-    explicit Fields(const Recipe& recipe) : recipe_(recipe) {}
-
-    long size() {
-        if (size_ == recipe_.sizes.size()) fail("sizes");
-        return recipe_.sizes[size_++];
-    }
-    int number() { return int(size()); }
-    float real() {
-        if (number_ == recipe_.numbers.size()) fail("numbers");
-        return recipe_.numbers[number_++];
-    }
-    Place place() {
-        if (place_ == recipe_.places.size()) fail("places");
-        return recipe_.places[place_++];
-    }
-    Place target() {
-        const Place found = place();
-        if (found.space != Space::arena && found.space != Space::output)
-            throw std::invalid_argument("a step of kind " + recipe_.kind + " writes to a constant");
-        return found;
-    }
-    int threads() const { return recipe_.threads; }
-
-    void finish() const {
-        if (size_ != recipe_.sizes.size()) fail("sizes");
-        if (number_ != recipe_.numbers.size()) fail("numbers");
-        if (place_ != recipe_.places.size()) fail("places");
-    }
-
-  private:
-    [[noreturn]] void fail(const char* what) const {
-        throw std::invalid_argument("a step of kind " + recipe_.kind + " has another number of " + what);
-    }
-
-    const Recipe& recipe_;
-    size_t size_ = 0, number_ = 0, place_ = 0;
-};
-
-// Calls body(first, last) for ranges of items. A few ranges a thread even out what one of them is held up by.
-template <class Body>
-void share(long items, int threads, const Body& body) {
-    if (items <= 0) return;
-    const long wanted = threads > 1 ? 4L * threads : 1, parts = items < wanted ? items : wanted;
-    struct Context {
-        const Body& body;
-        long items, parts;
-    } context{body, items, parts};
-    const auto call = [](void* given, size_t part, int) {
-        const Context& c = *static_cast<const Context*>(given);
-        c.body(c.items * long(part) / c.parts, c.items * long(part + 1) / c.parts);
-    };
-    parallel_parts(size_t(parts), threads, call, &context);
-}
-
 long strips(long inner) { return (inner + kStrip - 1) / kStrip; }
-
-Loop loop_of(Fields& fields, bool two) {
-    Loop loop{};
-    loop.rank = fields.number();
-    if (loop.rank < 1 || loop.rank > kAxes) throw std::invalid_argument("a loop nest has 1 to 8 axes");
-    for (long* values : {loop.size, loop.y, loop.a, two ? loop.b : nullptr})
-        for (int axis = 0; values && axis < loop.rank; ++axis) values[axis] = fields.size();
-    return loop;
-}
-
-long product(const Loop& loop, int axes) {
-    long count = 1;
-    for (int axis = 0; axis < axes; ++axis) count *= loop.size[axis];
-    return count;
-}
 
 class ConvolutionStep : public Step {
   public:
     ConvolutionStep(const ConvolutionAlgorithm& algorithm, Fields& f) : algorithm_(algorithm), threads_(f.threads()) {
-        Convolution& v = shape_;
-        for (int* field :
-             {&v.n,         &v.c,        &v.h,          &v.w,          &v.k,       &v.r,        &v.s,
-              &v.stride_h,  &v.stride_w, &v.dilation_h, &v.dilation_w, &v.pad_top, &v.pad_left, &v.pad_bottom,
-              &v.pad_right, &v.groups,   &v.out_h,      &v.out_w,      &v.x_pitch, &v.y_pitch})
-            *field = f.number();
+        shape_ = shape_of(f);
         residual_pitch_ = f.number();
         activation_ = Activation(f.number());
         low_ = f.real();
@@ -101,7 +23,7 @@ class ConvolutionStep : public Step {
         bias_ = f.place();
         residual_ = f.place();
         workspace_ = f.place();
-        if (!algorithm.supports(v))
+        if (!algorithm.supports(shape_))
             throw std::invalid_argument(std::string(algorithm.name) + " does not support this convolution");
     }
 
@@ -246,16 +168,8 @@ class ItemStep : public Step {
     Place y_, x_, more_[More ? More : 1];
 };
 
-using Made = std::unique_ptr<Step>;
-
 Made make_pooling(const OperatorTable& table, Fields& f) {
-    Pooling p{};
-    for (int* field :
-         {&p.n, &p.c, &p.h, &p.w, &p.r, &p.s, &p.stride_h, &p.stride_w, &p.dilation_h, &p.dilation_w, &p.pad_top,
-          &p.pad_left, &p.pad_bottom, &p.pad_right, &p.out_h, &p.out_w, &p.x_pitch, &p.y_pitch})
-        *field = f.number();
-    p.largest = f.number() != 0;
-    p.count_padding = f.number() != 0;
+    const Pooling p = pooling_of(f);
     return std::make_unique<ItemStep<Pooling, PoolingRange>>(table.pool, p, long(p.n) * p.out_h, f);
 }
 
@@ -316,6 +230,7 @@ Made make(const Level& level, const Recipe& recipe, Fields& f) {
     if (kind == "row_norm") return make_row_norm(table, f);
     if (kind == "response_norm") return make_response_norm(table, f);
     if (kind == "scatter") return make_scatter(table, f);
+    if (Made made = make_integer_step(level, recipe, f)) return made;
     throw std::invalid_argument("no kind of step: " + kind);
 }
 

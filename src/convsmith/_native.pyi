@@ -72,6 +72,30 @@ def convolve(
     workspace: NDArray[np.float32],
     threads: int,
 ) -> None: ...
+def integer_names(level: str) -> list[str]: ...
+def integer_supports(level: str, name: str, sizes: list[int]) -> bool: ...
+def integer_prepared_bytes(level: str, name: str, sizes: list[int]) -> int: ...
+def integer_workspace_bytes(level: str, name: str, sizes: list[int], threads: int) -> int: ...
+def integer_prepare(level: str, name: str, sizes: list[int], w_kcrs: NDArray[np.int8], prepared: NDArray[np.uint8]) -> None: ...
+def integer_convolve(
+    level: str,
+    name: str,
+    sizes: list[int],
+    x: NDArray[np.uint8],
+    zero: int,
+    is_signed: bool,
+    prepared: NDArray[np.uint8],
+    y: NDArray[np.uint8],
+    result: int,
+    bias: NDArray[np.int32] | None,
+    factor: NDArray[np.float32] | None,
+    numbers: list[int],
+    residual: NDArray[np.uint8] | None,
+    residual_pitch: int,
+    factors: list[float],
+    workspace: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
 def default_threads() -> int: ...
 
 class Rounder:

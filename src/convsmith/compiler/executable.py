@@ -59,9 +59,10 @@ class Executable:
 
 
 def place(view: View | None, arena: Arena) -> tuple[int, int, int]:
-    """Return a view as ``Place`` of native/program.h."""
+    """Return a view as ``Place`` of native/program.h, which counts bytes."""
     if view is None:
         return ABSENT
+    offset = view.offset * view.itemsize
     if view.space == "arena":
-        return SPACES["arena"], 0, arena.offsets[view.buffer] + view.offset
-    return SPACES[view.space], view.buffer, view.offset
+        return SPACES["arena"], 0, 4 * arena.offsets[view.buffer] + offset
+    return SPACES[view.space], view.buffer, offset

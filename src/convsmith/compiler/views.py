@@ -16,7 +16,7 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class View:
-    """Float32 numbers of a buffer; axes are those of the graph (NCHW), ``strides`` and ``offset`` count floats.
+    """Float32 numbers or uint8 codes of a buffer; axes are those of the graph (NCHW), ``strides`` and ``offset`` count elements.
 
     ``buffer`` numbers the buffers of each space. A stride of 0 repeats, a negative one goes backwards.
     """
@@ -26,6 +26,11 @@ class View:
     shape: Shape
     strides: tuple[int, ...]
     offset: int = 0
+    dtype: str = "float32"
+
+    @property
+    def itemsize(self) -> int:
+        return 1 if self.dtype == "uint8" else 4
 
     @property
     def size(self) -> int:

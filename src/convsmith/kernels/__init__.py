@@ -3,6 +3,7 @@
 from convsmith.kernels.algorithms import ALGORITHMS, Algorithm, register
 from convsmith.kernels.arithmetic import Arithmetic
 from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
+from convsmith.kernels.integers import IntegerEpilogue
 from convsmith.kernels.machine import instruction_set, instruction_sets, processor, processor_count
 from convsmith.kernels.native import Epilogue
 
@@ -12,6 +13,7 @@ __all__ = [
     "Arithmetic",
     "ConvolutionShape",
     "Epilogue",
+    "IntegerEpilogue",
     "convolution_shape",
     "instruction_set",
     "instruction_sets",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convsmith.errors import UsageError
-from convsmith.kernels import direct, im2col, native
+from convsmith.kernels import direct, im2col, integer_native, native
 from convsmith.kernels.geometry import ConvolutionShape
 
 Array = np.ndarray[Any, Any]
@@ -26,7 +26,7 @@ class Algorithm:
     and e is what tests hold the algorithm to. ``workspace_bytes(shape)``: memory beyond input and output. ``accuracy``: the
     limit of the float32 error relative to the largest output, on layers with weights distributed like VGG-19's (tested).
     ``run_nhwc``, where there is one, takes NHWC images, slices of wider tensors, an output to write into and an ``Epilogue``
-    (see ``native.run_nhwc``).
+    (see ``native.run_nhwc``). Algorithms named ``int8_`` take shapes of ``dtype`` uint8 or int8, with int8 weights, and no others.
     """
 
     name: str
@@ -78,6 +78,20 @@ def native_algorithm(name: str) -> Algorithm:
     )
 
 
+def integer_algorithm(name: str) -> Algorithm:
+    """Return an algorithm on codes of the native module: ``run`` gives int32 sums, which are exact."""
+    return Algorithm(
+        name,
+        partial(integer_native.supports, name),
+        partial(integer_native.prepare, name),
+        partial(integer_native.run_nchw, name),
+        partial(constant_bound, 0.0),
+        partial(integer_native.workspace_bytes, name),
+        partial(integer_native.run_nhwc, name),
+        0.0,
+    )
+
+
 def constant_bound(limit: float, shape: ConvolutionShape) -> float:
     return limit
 
@@ -86,6 +100,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
     **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *WINOGRAD)},
+    **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_depthwise")},
 }
 
 

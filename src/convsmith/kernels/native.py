@@ -142,19 +142,20 @@ def run_nchw(name: str, x_nchw: Array, prepared: Prepared, shape: ConvolutionSha
     return np.ascontiguousarray(y_nhwk.transpose(0, 3, 1, 2))
 
 
-def flat_pixels(what: str, array: Array, shape: Sequence[int]) -> tuple[Array, int]:
-    """Return one axis of floats from the first to the last channel of the array, and the floats from pixel to pixel.
+def flat_pixels(what: str, array: Array, shape: Sequence[int], dtype: str = "float32") -> tuple[Array, int]:
+    """Return one axis of elements from the first to the last channel of the array, and the elements from pixel to pixel.
 
-    Raises: ``UsageError`` unless the array is float32 of that shape, with adjacent channels and evenly spaced pixels.
+    Raises: ``UsageError`` unless the array has that type and shape, with adjacent channels and evenly spaced pixels.
     """
-    if array.dtype != np.float32 or array.shape != tuple(shape):
-        raise UsageError(f"{what} is {array.dtype} {array.shape}, must be float32 {tuple(shape)}")
+    if array.dtype != dtype or array.shape != tuple(shape):
+        raise UsageError(f"{what} is {array.dtype} {array.shape}, must be {dtype} {tuple(shape)}")
     n, h, w, c = array.shape
     if array.flags.c_contiguous:
         return array.reshape(-1), c
-    strides = [stride // 4 for stride in array.strides]
+    size = array.itemsize
+    strides = [stride // size for stride in array.strides]
     pitch = strides[2] if w > 1 else strides[1] if h > 1 else strides[0]
-    even = all(size == 1 or stride == step * pitch for size, stride, step in zip((n, h, w), strides, (h * w, w, 1), strict=False))
-    if not even or (c > 1 and array.strides[3] != 4) or pitch < c:
+    even = all(count == 1 or stride == step * pitch for count, stride, step in zip((n, h, w), strides, (h * w, w, 1), strict=False))
+    if not even or (c > 1 and array.strides[3] != size) or pitch < c:
         raise UsageError(f"{what} has strides {array.strides}; only its channels may be a slice of a wider NHWC tensor")
-    return np.lib.stride_tricks.as_strided(array, ((n * h * w - 1) * pitch + c,), (4,)), pitch
+    return np.lib.stride_tricks.as_strided(array, ((n * h * w - 1) * pitch + c,), (size,)), pitch
