@@ -50,7 +50,9 @@ inline void convolve_pixels(const Job& job, long line, int column, int channel, 
     const int top = int(line % v.out_h) * v.stride_h - v.pad_top, left = column * v.stride_w - v.pad_left;
     const long step = long(v.stride_w) * v.x_pitch, plane = job.plane();
     const I zero = all_sums(job.zero);
-    I sums[P] = {};
+    I sums[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sums[p] = load_sums(job.finish.bias + channel);
     for (int r = 0; r < v.r; ++r) {
         const int row = top + r * v.dilation_h;
         const int32_t* weight = job.weights + long(r) * v.s * plane + channel;

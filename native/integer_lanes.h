@@ -167,8 +167,11 @@ struct Finish {
     void* y;
     long y_pitch;
     float low, high, middle_low, middle_high;
+    bool plain;      // codes of the sums alone
+    bool saturates;  // up to 255, from numbers that fit 32 bits
 
-    Finish(const IntegerEpilogue& e, const int32_t* given_bias, const float* given_factor, void* target, long pitch)
+    Finish(const IntegerEpilogue& e, const int32_t* given_bias, const float* given_factor, void* target, long pitch,
+           float largest_factor)
         : epilogue(e),
           bias(given_bias),
           factor(given_factor),
@@ -177,16 +180,18 @@ struct Finish {
           low(float(e.low - e.zero)),
           high(float(e.high - e.zero)),
           middle_low(float(e.middle_low)),
-          middle_high(float(e.middle_high)) {}
+          middle_high(float(e.middle_high)),
+          plain(e.result == IntegerResult::codes && !e.residual),
+          saturates(e.high == 255 && largest_factor < 0.9f) {}
 };
 
 inline F within(F v, float low, float high) { return smaller(all(high), larger(all(low), v)); }
 
-// Stores what becomes of `count` (at most kLanes) sums of channels from `channel` on of output pixel `pixel`.
+// Stores what becomes of `count` (at most kLanes) sums, bias included, of channels from `channel` on of output pixel
+// `pixel`.
 inline void finish(I sum, const Finish& f, long pixel, int channel, int count) {
     const IntegerEpilogue& e = f.epilogue;
     const long at = pixel * f.y_pitch + channel;
-    sum += load_sums(f.bias + channel);
     if (e.result == IntegerResult::sums) {
         int32_t* const to = static_cast<int32_t*>(f.y) + at;
         count >= kLanes ? store_sums(to, sum) : store_part(reinterpret_cast<float*>(to), (F)sum, count);
@@ -208,6 +213,22 @@ inline void finish(I sum, const Finish& f, long pixel, int channel, int count) {
     store_bytes(static_cast<uint8_t*>(f.y) + at, narrowed(codes), count);
 }
 
+// The same for whole vectors where `plain`.
+inline void finish_plain(I sum, const Finish& f, long pixel, int channel) {
+    const F value = to_floats(sum) * load(f.factor + channel);
+    uint8_t* const to = static_cast<uint8_t*>(f.y) + pixel * f.y_pitch + channel;
+#if defined(__AVX512F__)
+    if (f.saturates) {
+        const __m512i code = _mm512_add_epi32((__m512i)nearest(value), _mm512_set1_epi32(f.epilogue.zero));
+        const __m512i least = _mm512_max_epi32(code, _mm512_set1_epi32(f.epilogue.low));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(least));
+        return;
+    }
+#endif
+    const B codes = narrowed(nearest(within(value, f.low, f.high)) + all_sums(f.epilogue.zero));
+    memcpy(to, &codes, sizeof codes);
+}
+
 // Bytes of the arrays that Finish reads, and how to fill them: the bias less what the zero point adds to every sum.
 inline size_t finish_bytes(const Convolution& v) {
     return (size_t(v.k + kLanes) * sizeof(int32_t) + kAlignment - 1) / kAlignment * kAlignment * 2;
@@ -217,15 +238,18 @@ inline Finish prepare_finish(const Convolution& v, int offset, const int32_t* we
                              const IntegerEpilogue& e, void* memory) {
     int32_t* const bias = static_cast<int32_t*>(memory);
     float* const factor = reinterpret_cast<float*>(static_cast<char*>(memory) + finish_bytes(v) / 2);
+    float largest = 0.0f;
     for (int k = 0; k < v.k; ++k) {
         bias[k] = int32_t((e.bias ? uint32_t(e.bias[k]) : 0u) - uint32_t(offset) * uint32_t(weight_sums[k]));
         factor[k] = e.factor ? e.factor[k] : 0.0f;
+        const float size = factor[k] < 0 ? -factor[k] : factor[k];
+        if (!(size <= largest)) largest = size;
     }
     for (int k = v.k; k < v.k + kLanes; ++k) {
         bias[k] = 0;
         factor[k] = 0.0f;
     }
-    return Finish(e, bias, factor, y, v.y_pitch);
+    return Finish(e, bias, factor, y, v.y_pitch, largest);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 
-extern const IntegerAlgorithm kIntegerGemm, kIntegerDepthwise;
+extern const IntegerAlgorithm kIntegerGemm, kIntegerDirect, kIntegerDepthwise;
 
 void quantise(const Quantisation&, const float* x, uint8_t* y, long first, long last);
 void dequantise(const Quantisation&, const uint8_t* x, float* y, long first, long last);

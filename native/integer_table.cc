@@ -5,7 +5,7 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
-const IntegerAlgorithm* const entries[] = {&kIntegerGemm, &kIntegerDepthwise};
+const IntegerAlgorithm* const entries[] = {&kIntegerGemm, &kIntegerDirect, &kIntegerDepthwise};
 
 }  // namespace
 

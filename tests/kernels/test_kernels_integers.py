@@ -161,9 +161,7 @@ def test_the_largest_sums_do_not_overflow(case: tuple[str, str]) -> None:
             shape = convolution_shape((1, 64, 5, 5), (64, 64 // groups, 3, 3), {"pads": (1, 1, 1, 1), "group": groups}, "uint8")
             if integer_native.supports(case[1], shape):
                 x, w = np.full((1, 5, 5, 64), 255 - zero, np.uint8), np.full((64, 64 // groups, 3, 3), weight, np.int8)
-                np.testing.assert_array_equal(
-                    convolve(case[1], x, zero, w, shape), integers.convolve(x, zero, w, shape, IntegerEpilogue())
-                )
+                np.testing.assert_array_equal(convolve(case[1], x, zero, w, shape), integers.convolve(x, zero, w, shape, IntegerEpilogue()))
 
 
 def test_fusions(case: tuple[str, str]) -> None:

@@ -1,7 +1,8 @@
 """A graph becomes a program: passes, plan, native steps; no torch."""
 
 from convsmith.compiler.interpreter import Interpreter, interpret
+from convsmith.compiler.lowering import simplify
 from convsmith.compiler.program import Program, build, load
 from convsmith.compiler.shipping import export, open_session
 
-__all__ = ["Interpreter", "Program", "build", "export", "interpret", "load", "open_session"]
+__all__ = ["Interpreter", "Program", "build", "export", "interpret", "load", "open_session", "simplify"]

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from convsmith import __version__
+from convsmith.compiler.trials import Choice, stopwatch
 from convsmith.errors import UnsupportedError, UsageError
-from convsmith.kernels import ALGORITHMS, ConvolutionShape, native, processor, tuner, tuning_cache
+from convsmith.kernels import ALGORITHMS, ConvolutionShape, integer_native, native, processor, tuner, tuning_cache
 
 ALONE_OPERATIONS: Final = 400_000
 """Multiplications and additions below which one thread is quicker than two."""
 
-SAMPLE_S: Final = 0.002
-"""A sample repeats a layer until it lasts about so long."""
+WIDE: Final = 7
+"""Output columns from which integer convolutions read pixels where they lie: with fewer, packing those of several rows fills the tiles."""
 
-DIRECT: Final = ("depthwise", "gemm", "loops")
+DIRECT: Final = ("depthwise", "gemm", "loops", "int8_depthwise", "int8_direct", "int8_gemm", "int8_loops")
 """Algorithms that sum directly, the one to use without measuring first."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A native algorithm of ``kernels.ALGORITHMS`` and a number of threads."""
-
-    algorithm: str
-    threads: int
 
 
 Choose = Callable[[ConvolutionShape], Choice]
@@ -80,7 +71,7 @@ class Chooser:
             return None
         start = time.perf_counter()
         rule = by_rule(shape, [next(n for n in DIRECT if n in names)] if set(DIRECT) & set(names) else names, self.threads)
-        choices = [Choice(algorithm, threads) for algorithm in names if algorithm != "loops" for threads in sorted({1, self.threads})]
+        choices = [Choice(algorithm, threads) for algorithm in names if "loops" not in algorithm for threads in sorted({1, self.threads})]
         decision = tuner.choose(choices, stopwatch(shape, choices, self.level), direct=rule, limit_s=self._left_s)
         if self._left_s is not None:
             self._left_s -= time.perf_counter() - start
@@ -96,7 +87,8 @@ def candidates(shape: ConvolutionShape, level: str, accuracy: float | None) -> l
 
     Raises: ``UnsupportedError`` when there is none.
     """
-    names = [name for name in native.names(level) if native.supports(name, shape)]
+    kernels = native if shape.dtype == "float32" else integer_native
+    names = [name for name in kernels.names(level) if kernels.supports(name, shape)]
     if accuracy is not None:
         # nothing is more accurate than a sum of the products themselves: the direct ones always remain
         names = [name for name in names if name in DIRECT or ALGORITHMS[name].accuracy <= accuracy]
@@ -108,7 +100,9 @@ def candidates(shape: ConvolutionShape, level: str, accuracy: float | None) -> l
 def by_rule(shape: ConvolutionShape, names: list[str], threads: int) -> Choice:
     """Return what to use without measuring: Winograd where it is known to win, else directly; one thread where there is little to do."""
     operations = operations_of(shape)
-    algorithm = next((name for name in (*fast_forms(shape), *DIRECT) if name in names), names[0])
+    wide = shape.windows.output[1] >= WIDE or (shape.products == shape.in_channels and set(shape.windows.strides) == {1})
+    forms = fast_forms(shape) if shape.dtype == "float32" else () if wide else ("int8_depthwise", "int8_gemm")
+    algorithm = next((name for name in (*forms, *DIRECT) if name in names), names[0])
     return Choice(algorithm, 1 if operations < ALONE_OPERATIONS else threads)
 
 
@@ -129,31 +123,5 @@ def layer_key(shape: ConvolutionShape) -> str:
     """Return all sizes of a convolution as text."""
     w = shape.windows
     sizes = [shape.batch, shape.in_channels, *shape.size, shape.out_channels, *w.kernel]
-    return f"conv {'x'.join(map(str, sizes))} s{w.strides} d{w.dilations} p{w.before + w.after} g{shape.groups}"
-
-
-def stopwatch(shape: ConvolutionShape, choices: list[Choice], level: str) -> Callable[[Choice], float]:
-    """Return a function that runs a choice on random numbers for about two milliseconds and returns the seconds of one run."""
-    module = importlib.import_module("convsmith._native")
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((shape.batch, *shape.size, shape.in_channels), np.float32).reshape(-1)
-    w = generator.standard_normal((shape.out_channels, shape.in_channels // shape.groups, *shape.windows.kernel), np.float32)
-    y = np.empty(int(np.prod(shape.output)), np.float32)
-    prepared = {name: native.prepare(name, w, shape, level).values for name in {choice.algorithm for choice in choices}}
-    programs, repeats = {}, dict.fromkeys(choices, 0)
-    for choice in choices:
-        floats = -(-native.workspace_bytes(choice.algorithm, shape, choice.threads) // 4)
-        program = programs[choice] = module.Program(level, floats, [x.size], [y.size])
-        program.constant(prepared[choice.algorithm])
-        absent = (4, 0, 0)
-        places = [(3, 0, 0), (2, 0, 0), (1, 0, 0), absent, absent, (0, 0, 0)]
-        program.add("convolution", choice.algorithm, places, [*native.sizes(shape), 0, 0], [0.0, 0.0], choice.threads)
-
-    def measure(choice: Choice) -> float:
-        program = programs[choice]
-        if not repeats[choice]:
-            program.timed([x], [y], 1)
-            repeats[choice] = max(1, min(1000, round(SAMPLE_S / max(program.timed([x], [y], 1), 1e-7))))
-        return float(program.timed([x], [y], repeats[choice])) / repeats[choice]
-
-    return measure
+    kind = "conv" if shape.dtype == "float32" else "conv int8"
+    return f"{kind} {'x'.join(map(str, sizes))} s{w.strides} d{w.dilations} p{w.before + w.after} g{shape.groups}"

@@ -12,7 +12,7 @@ from convsmith.compiler.memory import Arena, place_buffers
 from convsmith.compiler.planner import Array, Layout, Weights
 from convsmith.compiler.views import View
 from convsmith.graph import Shape
-from convsmith.kernels import native
+from convsmith.kernels import integer_native, native
 
 SPACES = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 ABSENT = (4, 0, 0)
@@ -40,7 +40,8 @@ class Executable:
             return item
         key = (item.name, item.algorithm, item.shape.in_channels, item.shape.out_channels, item.shape.groups)
         if key not in prepared:
-            prepared[key] = native.prepare(item.algorithm, item.w_kcrs, item.shape, level).values
+            kernels = native if item.shape.dtype == "float32" else integer_native
+            prepared[key] = kernels.prepare(item.algorithm, item.w_kcrs, item.shape, level).values.view(np.float32)
         return prepared[key]
 
     def __call__(self, inputs: list[Array]) -> list[Array]:

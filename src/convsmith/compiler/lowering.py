@@ -10,8 +10,12 @@ from convsmith.redesign import fold_batch_norm
 
 
 def simplify(graph: Graph) -> Graph:
-    """Return the graph with constants computed, batch normalisation folded, and nothing that does nothing."""
-    return prune(passes.drop_identities(fold_batch_norm(fold_constants(graph))))
+    """Return the graph with constants computed, batch normalisation folded, nothing that does nothing, and integer operators.
+
+    ``IntegerConv`` (codes, int8 weights, int32 bias, factors, residual), ``IntegerAdd``, ``IntegerAveragePool`` and ``LookUp`` stand for
+    what lies between DequantizeLinear and QuantizeLinear; see ``kernels.integer_operators``.
+    """
+    return passes.fold_codes(prune(passes.drop_identities(fold_batch_norm(fold_constants(graph)))))
 
 
 def fuse(graph: Graph, shapes: Mapping[str, Shape]) -> Graph:
@@ -21,5 +25,5 @@ def fuse(graph: Graph, shapes: Mapping[str, Shape]) -> Graph:
     like ``Silu`` they exist between here and the steps only.
     """
     graph = passes.fuse_padding(passes.recognise_swish(graph))
-    graph = passes.normalisations_to_convolutions(graph, shapes)
+    graph = passes.fuse_integer_residuals(passes.normalisations_to_convolutions(graph, shapes), shapes)
     return passes.fuse_activations(passes.fuse_residuals(graph, shapes))

@@ -10,6 +10,7 @@ from convsmith.graph import Graph, Shape
 
 WRITERS: Final = frozenset(
     {"FusedConv", "FusedGemm", "Conv", "Gemm", "ConvTranspose", "MaxPool", "AveragePool", "Concat", "Add", "Mul", "Sub", "LRN"}
+    | {"IntegerConv", "IntegerAveragePool"}
 )
 """Operators whose step can write a slice of a wider array, and never only give another view of an old one."""
 

@@ -14,7 +14,7 @@ from convsmith.compiler.steps import UNARY, Step, loop_nest
 from convsmith.compiler.views import Order, View, dense_strides, is_dense, memory_order, pixel_pitch, usual_order
 from convsmith.errors import UnsupportedError
 from convsmith.graph import Graph, Node, Shape, dying_values
-from convsmith.kernels import ConvolutionShape
+from convsmith.kernels import ConvolutionShape, native
 
 Array = np.ndarray[Any, Any]
 
@@ -102,6 +102,11 @@ class Planner:
         number = self._number(name, lambda: np.ascontiguousarray(array, np.float32))
         return View("constant", number, array.shape, dense_strides(array.shape))
 
+    def raw(self, name: str, array: Array) -> View:
+        """Return a constant whose bytes are kept as they are, filled up to whole floats."""
+        number = self._number((name, "raw"), lambda: native.float_bytes(array))
+        return View("constant", number, (0,), (1,))
+
     def prepared(self, weights: Weights) -> View:
         """Return the place of convolution weights in the layout of their algorithm."""
         key = (weights.name, weights.algorithm, weights.shape.in_channels, weights.shape.out_channels, weights.shape.groups)
@@ -111,18 +116,20 @@ class Planner:
         """Say where a value lies; it may share a buffer with others."""
         self._values[name] = view
 
-    def target(self, name: str, order: Order | None = None) -> View:
+    def target(self, name: str, order: Order | None = None, dtype: str = "float32") -> View:
         """Return where to write a value of the graph, by default channels last; ``order`` only matters when nothing else decides.
 
         A part of a concatenation is written in its place there, an output of the graph straight into the array that is returned.
         """
         shape = self.shapes[name]
         order = usual_order(len(shape)) if order is None else order
-        view = self._placed(name)
+        view = self._placed(name, dtype)
         if view is None and name in self._outputs:
+            if dtype != "float32":
+                raise UnsupportedError("it makes an output of codes; the engine returns float32")
             plain = View("output", self._outputs[name], shape, dense_strides(shape))
             view = plain if is_dense(plain, order) else None
-        view = view or self.scratch(shape, order)
+        view = view or self.scratch(shape, order, dtype)
         self._values[name] = view
         return view
 
@@ -137,12 +144,13 @@ class Planner:
             del self._values[source]
             self._values[name] = view
             return view
-        return self.target(name, memory_order(view))
+        return self.target(name, memory_order(view), view.dtype)
 
-    def scratch(self, shape: Shape, order: Order | None = None) -> View:
+    def scratch(self, shape: Shape, order: Order | None = None, dtype: str = "float32") -> View:
         """Return a new array of the arena."""
-        self._buffers.append(int(np.prod(shape, dtype=np.int64)))
-        return View("arena", len(self._buffers) - 1, shape, dense_strides(shape, order))
+        view = View("arena", len(self._buffers), shape, dense_strides(shape, order), 0, dtype)
+        self._buffers.append(-(-view.size * view.itemsize // 4))
+        return view
 
     def emit(self, step: Step) -> None:
         """Append a step; one of little work keeps to one thread. An empty target needs none."""
@@ -156,7 +164,8 @@ class Planner:
         """Emit a copy and return its target."""
         sizes = loop_nest(target, (source,), least=2)
         threads = self.threads_for(target.size)
-        self.emit(Step("copy", node.name, target, (source,), sizes, threads=threads, work=target.size, detail="copy"))
+        kind = "copy" if target.dtype == "float32" else "integer_copy"
+        self.emit(Step(kind, node.name, target, (source,), sizes, threads=threads, work=target.size, detail="copy"))
         return target
 
     def unary(self, node: Node, function: str, source: View, target: View, alpha: float = 0.0, beta: float = 0.0) -> None:
@@ -169,11 +178,11 @@ class Planner:
         """Return the view itself when it has no gaps and, if an order is asked for, that order; else a copy."""
         if is_dense(view, order):
             return view
-        return self.copy(node, view, self.scratch(view.shape, memory_order(view) if order is None else order))
+        return self.copy(node, view, self.scratch(view.shape, memory_order(view) if order is None else order, view.dtype))
 
     def pixels(self, node: Node, view: View) -> View:
         """Return the view itself when it lies as NHWC, maybe as a slice of channels; else a copy that does."""
-        return view if pixel_pitch(view) is not None else self.copy(node, view, self.scratch(view.shape, usual_order(4)))
+        return view if pixel_pitch(view) is not None else self.copy(node, view, self.scratch(view.shape, usual_order(4), view.dtype))
 
     def _number(self, key: Any, make: Callable[[], Array | Weights]) -> int:
         if key not in self._numbers:
@@ -181,18 +190,18 @@ class Planner:
             self._constants.append(make())
         return self._numbers[key]
 
-    def concatenation(self, name: str) -> View:
+    def concatenation(self, name: str, dtype: str) -> View:
         """Return where a concatenation lies; its parts ask for it before it is its turn."""
         if name not in self._concats:
-            self._concats[name] = self.target(name)
+            self._concats[name] = self.target(name, dtype=dtype)
         return self._concats[name]
 
-    def _placed(self, name: str) -> View | None:
+    def _placed(self, name: str, dtype: str) -> View | None:
         """Return a value's slice of the concatenation that it is written into, or None."""
         placement = self._placements.get(name)
         if placement is None:
             return None
-        whole, shape = self.concatenation(placement.concat), self.shapes[name]
+        whole, shape = self.concatenation(placement.concat, dtype), self.shapes[name]
         return replace(whole, shape=shape, offset=whole.offset + placement.first * whole.strides[placement.axis])
 
     def _write_output(self, index: int, name: str) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import Graph, Shape
 from convsmith.graph.shapes import COMPUTED, infer
 from convsmith.kernels import instruction_set, instruction_sets, processor_count
+from convsmith.redesign import fold_batch_norm
 
 Array = np.ndarray[Any, Any]
 
@@ -105,9 +106,19 @@ class Program:
         return self.executable(*(array.shape for array in arrays))
 
 
+class Quantiser(Protocol):
+    """What decides on the number formats of a graph: ``precision.Plan``, which this room must not know, since it reaches torch."""
+
+    def quantise(self, graph: Graph, ranges: Any = None) -> Graph:
+        """Return the graph with QuantizeLinear and DequantizeLinear where tensors become codes."""
+        ...
+
+
 def build(
     graph: Graph,
+    plan: Quantiser | None = None,
     *,
+    ranges: Any = None,
     tune: bool | float = False,
     accuracy: float | None = None,
     threads: int | None = None,
@@ -115,6 +126,9 @@ def build(
 ) -> Program:
     """Compile a graph: fold and fuse, choose algorithms, plan memory; it then runs without torch, natively.
 
+    ``plan``: which tensors become 8-bit integers, with the ``ranges`` of its activations on calibration images (``precision.calibrate`` of
+    the graph with batch norm folded); a graph that has QuantizeLinear and DequantizeLinear needs none. Layers between codes are computed
+    in integers, exactly as ``interpret`` computes them.
     ``tune``: choose algorithms by measuring each new layer on this machine, for at most that many seconds in all (True: until
     every choice is clear); what was measured before is remembered. ``accuracy``: the largest error that an algorithm may have,
     relative to the largest output of a layer. ``threads``: by default all processors.
@@ -127,7 +141,7 @@ def build(
         raise UsageError(f"threads is {threads}; give at least 1")
     if not instruction_sets():
         raise UnsupportedError("the native module is not built here; use compiler.interpret, or export to ONNX or OpenVINO")
-    simple = simplify(graph)
+    simple = simplify(graph if plan is None else plan.quantise(fold_batch_norm(graph), ranges))
     refuse_unknown(simple)
     program = Program(simple, Chooser(threads, instruction_set(), tune=tune, accuracy=accuracy), threads, metadata)
     program.check()

@@ -13,7 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from convsmith.compiler.choices import Choice, Decisions
+from convsmith.compiler.choices import Decisions
+from convsmith.compiler.trials import Choice
 from convsmith.errors import ConvsmithError, DataError
 from convsmith.graph import Graph
 from convsmith.graph.files import replace_file

@@ -95,15 +95,16 @@ def prune(graph: Graph) -> Graph:
     return drop_unread_weights(dataclasses.replace(graph, nodes=tuple(reversed(kept))))
 
 
-def fold_constants(graph: Graph) -> Graph:
+def fold_constants(graph: Graph, *, codes: bool = False) -> Graph:
     """Compute once what does not depend on the inputs: constant expressions, and shape arithmetic for any batch.
 
-    Shape arithmetic is evaluated for two batch sizes; where a reshape's target differs in one place, that place becomes -1.
+    Shape arithmetic is evaluated for two batch sizes; where a reshape's target differs in one place, that place becomes -1. Codes of
+    constants stay codes unless ``codes``.
     """
     weights, nodes = dict(graph.weights), []
     for node in graph:
         sources = [source for source in node.inputs if source]
-        if sources and all(source in weights for source in sources):
+        if (codes or node.op not in ("QuantizeLinear", "DequantizeLinear")) and sources and all(source in weights for source in sources):
             arrays = reference.run(node.op, [weights[s] if s else None for s in node.inputs], node.attributes)
             weights.update(zip(node.outputs, arrays, strict=False))
         else:

@@ -39,6 +39,16 @@ def conv(shapes: Shapes, known: Known, node: Node) -> list[Shape]:
     return [(x[0], w[0], *shape.windows.output)]
 
 
+def integer_conv(shapes: Shapes, known: Known, node: Node) -> list[Shape]:
+    """Return the shape of a convolution, or of rows times weights ``(out, in)``."""
+    x, w = shapes[0], shapes[1]
+    if len(x) == 2:
+        if x[1] != w[1]:
+            raise UsageError(f"rows of {x[1]} numbers, weights for {w[1]}")
+        return [(x[0], w[0])]
+    return conv(shapes[:2], known, node)
+
+
 def channels(shapes: Shapes, index: int, expected: int) -> None:
     """Raise unless an optional per-channel input has one number a channel."""
     if len(shapes) > index and shapes[index] is not None and shapes[index] != (expected,):
@@ -228,4 +238,10 @@ RULES: dict[str, Rule] = {
     "ArgMax": arg_max,
     "Resize": resize,
     "DepthToSpace": depth_to_space,
+    "QuantizeLinear": same,
+    "DequantizeLinear": same,
+    "LookUp": same,
+    "IntegerConv": integer_conv,
+    "IntegerAdd": lambda shapes, known, node: broadcast(shapes[:2], known, node),
+    "IntegerAveragePool": lambda shapes, known, node: (pool if "kernel_shape" in node.attributes else global_pool)(shapes, known, node),
 }

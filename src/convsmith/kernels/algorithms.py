@@ -100,7 +100,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
     **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *WINOGRAD)},
-    **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_depthwise")},
+    **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_direct", "int8_depthwise")},
 }
 
 

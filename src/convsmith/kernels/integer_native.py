@@ -47,7 +47,7 @@ def prepare(name: str, w_kcrs: Array, shape: ConvolutionShape, level: str | None
     if w_kcrs.dtype != np.int8:
         raise UsageError(f"the weights are {w_kcrs.dtype}, must be int8: scale them by channel and round")
     native, level = importlib.import_module("convsmith._native"), level or instruction_set()
-    values = aligned_bytes(native.integer_prepared_bytes(level, name, sizes(shape)))
+    values = aligned_bytes(-(-native.integer_prepared_bytes(level, name, sizes(shape)) // ALIGNMENT) * ALIGNMENT)
     native.integer_prepare(level, name, sizes(shape), np.ascontiguousarray(w_kcrs).reshape(-1), values)
     return Prepared(level, values)
 

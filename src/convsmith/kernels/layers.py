@@ -71,7 +71,8 @@ def gemm(inputs: Inputs, a: Attributes) -> Array:
 def max_pool(inputs: Inputs, a: Attributes) -> Array:
     x = inputs[0]
     windows = resolve(a, x.shape[2:], tuple(a["kernel_shape"]))
-    return np.asarray(view(x, windows, -np.inf).max(axis=(4, 5)))
+    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    return np.asarray(view(x, windows, least).max(axis=(4, 5)))
 
 
 def average_pool(inputs: Inputs, a: Attributes) -> Array:

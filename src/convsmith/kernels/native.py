@@ -48,6 +48,14 @@ def aligned_floats(count: int) -> Array:
     return raw[start : start + 4 * count].view(np.float32)
 
 
+def float_bytes(array: Array) -> Array:
+    """Return the bytes of an array as float32, filled up with zeros."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    whole = np.zeros(-(-flat.size // 4) * 4, np.uint8)
+    whole[: flat.size] = flat
+    return whole.view(np.float32)
+
+
 def sizes(shape: ConvolutionShape, x_pitch: int | None = None, y_pitch: int | None = None) -> list[int]:
     """Return the fields of ``Convolution`` in native/convolution.h; pitches are floats from one pixel to the next."""
     w = shape.windows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from convsmith.kernels import layers
+from convsmith.kernels import integer_operators, layers
 from convsmith.kernels.arrays import ARRAYS
 from convsmith.kernels.pointwise import POINTWISE
 from convsmith.kernels.windows import Array
@@ -30,10 +30,12 @@ OPERATORS: dict[str, Operator] = {
     "LayerNormalization": layers.layer_norm,
     "LRN": layers.local_response_norm,
     "Resize": layers.resize,
+    "QuantizeLinear": integer_operators.quantize_linear,
+    "DequantizeLinear": integer_operators.dequantize_linear,
 }
 
 
 def run(op: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> tuple[Array, ...]:
     """Return the outputs of one operator; ``KeyError`` when there is none of that name."""
-    result = OPERATORS[op](inputs, attributes)
+    result = (OPERATORS.get(op) or integer_operators.OPERATORS[op])(inputs, attributes)
     return result if isinstance(result, tuple) else (result,)

@@ -9,6 +9,7 @@ from convsmith.precision.curves import plan_of, points_table, series, sweep
 from convsmith.precision.families import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
 from convsmith.precision.picture import plot, plot_counts
 from convsmith.precision.plan import Plan
+from convsmith.precision.quantisation import quantise
 from convsmith.precision.rule import Moment, Order, PseudoGradient, RangeRule, Role, Rule, ScaleRule
 from convsmith.precision.schedule import LossScale, Phase, Start
 from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
@@ -80,6 +81,7 @@ __all__ = [
     "plot",
     "plot_counts",
     "points_table",
+    "quantise",
     "resolve",
     "round_both",
     "round_counted",

@@ -14,6 +14,7 @@ from convsmith import formats
 from convsmith.errors import UsageError
 from convsmith.graph.network import Graph, Node
 from convsmith.interop import pytorch
+from convsmith.precision.affine_range import affine_range, step_size
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.emulated_module import EmulatedModule
@@ -131,7 +132,7 @@ def _round_weight(w: NDArray[Any], rule: Rule, axis: int | None, seed: int, stre
         others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
         size = np.abs(w)
         largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
-        scale = _step(largest, formats.max_value(rule.format))
+        scale = step_size(largest, formats.max_value(rule.format))
     return formats.round_array(w, rule.format, rule.rounding, rule.overflow, seed=seed, stream=stream, scale=scale, axis=along)
 
 
@@ -151,23 +152,3 @@ def _activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, s
         return np.clip(y, np.float32(least) * step, np.float32(most) * step, out=y)
 
     return quantise
-
-
-def affine_range(low: float, high: float, fmt: formats.Format) -> tuple[np.float32, int, int]:
-    """Return the step of an integer format over a range that includes zero, and the least and largest multiple of it.
-
-    A format that is not symmetric has a zero point: the multiples are ``-zero_point`` to ``2^bits - 1 - zero_point``. Zero is exact.
-    """
-    if fmt.symmetric:
-        most = round(formats.max_value(fmt))
-        return np.float32(_step(max(-low, high), most)), -most, most
-    steps = (1 << fmt.bits) - 1
-    step = np.float32(_step(high - low, steps))
-    zero_point = min(steps, max(0, round(-low / float(step))))
-    return step, -zero_point, steps - zero_point
-
-
-def _step(largest: Any, count: float) -> NDArray[np.float32]:
-    """The step such that ``count`` of them reach ``largest``; 1 where that is zero or too small for float32."""
-    step = np.asarray(np.asarray(largest, np.float64) / count, np.float32)
-    return np.where(step >= np.finfo(np.float32).tiny, step, np.float32(1)).astype(np.float32)

@@ -7,11 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from convsmith.errors import DataError, UsageError
 from convsmith.precision.rule import Moment, RangeRule, Role, Rule, ScaleRule
 from convsmith.precision.schedule import LossScale, Phase, Start
+
+if TYPE_CHECKING:
+    from convsmith.graph.network import Graph
+    from convsmith.precision.calibration import Ranges
 
 __all__ = ["LossScale", "Moment", "Phase", "Plan", "RangeRule", "Role", "Rule", "ScaleRule", "Start"]
 
@@ -39,6 +43,12 @@ class Plan:
         for name in ("rules", "exempt", "phases"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_order(self.phases)
+
+    def quantise(self, graph: Graph, ranges: Ranges | None = None) -> Graph:
+        """Return the graph with QuantizeLinear and DequantizeLinear where this plan says int8; see ``precision.quantise``."""
+        from convsmith.precision.quantisation import quantise
+
+        return quantise(graph, self, ranges)
 
     def rules_of(self, phase: int) -> tuple[Rule, ...]:
         """Return the rules of a phase, 0 being those of the plan itself."""

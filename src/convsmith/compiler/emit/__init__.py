@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from convsmith.compiler.emit.convolutions import CONVOLUTIONS
+from convsmith.compiler.emit.integers import INTEGERS
 from convsmith.compiler.emit.pointwise import POINTWISE
 from convsmith.compiler.emit.reductions import REDUCTIONS
 from convsmith.compiler.emit.shaping import SHAPING
@@ -10,6 +11,8 @@ from convsmith.compiler.emit.windows import WINDOWS
 from convsmith.compiler.planner import Planner
 from convsmith.graph import Node
 
-EMITTERS: dict[str, Callable[[Planner, Node], None]] = {**CONVOLUTIONS, **WINDOWS, **POINTWISE, **REDUCTIONS, **SHAPING}
+EMITTERS: dict[str, Callable[[Planner, Node], None]] = {
+    **CONVOLUTIONS, **WINDOWS, **POINTWISE, **REDUCTIONS, **SHAPING, **INTEGERS
+}  # fmt: skip
 
 __all__ = ["EMITTERS"]

@@ -117,7 +117,7 @@ def rows_of(planner: Planner, node: Node, view: View) -> tuple[View, tuple[int, 
     rows = merged(view, range(len(view.shape) - 1))
     adjacent = view.shape[-1] == 1 or view.strides[-1] == 1
     if rows is None or not adjacent or (rows[0] > 1 and rows[1] < view.shape[-1]):
-        view = planner.copy(node, view, planner.scratch(view.shape, tuple(range(len(view.shape)))))
+        view = planner.copy(node, view, planner.scratch(view.shape, tuple(range(len(view.shape))), view.dtype))
         rows = merged(view, range(len(view.shape) - 1)) or (1, 1)
     return view, (rows[0], rows[1] if rows[0] > 1 else view.shape[-1])
 

@@ -44,7 +44,7 @@ def reshape(planner: Planner, node: Node) -> None:
     view = reshaped(source, shape)
     if view is None:
         rows_first = tuple(range(len(source.shape)))
-        view = reshaped(planner.copy(node, source, planner.scratch(source.shape, rows_first)), shape)
+        view = reshaped(planner.copy(node, source, planner.scratch(source.shape, rows_first, source.dtype)), shape)
     if view is None:
         raise UnsupportedError("it cannot be reshaped")
     planner.bind(node.outputs[0], view)
@@ -52,7 +52,7 @@ def reshape(planner: Planner, node: Node) -> None:
 
 def concat(planner: Planner, node: Node) -> None:
     """Copy what is not in its place already."""
-    whole = planner.concatenation(node.outputs[0])
+    whole = planner.concatenation(node.outputs[0], planner.value(node.inputs[0]).dtype)
     axis, first = int(node.attributes["axis"]) % len(whole.shape), 0  # type: ignore[arg-type]
     for name in node.inputs:
         source = planner.value(name)
@@ -95,10 +95,11 @@ def pad(planner: Planner, node: Node) -> None:
     if not any(before) and not any(after):
         planner.bind(node.outputs[0], source)
         return
-    whole, mode = planner.target(node.outputs[0]), str(node.attributes.get("mode", "constant"))
+    whole, mode = planner.target(node.outputs[0], dtype=source.dtype), str(node.attributes.get("mode", "constant"))
     if mode == "constant":
-        value = constant(planner, node.inputs[2]) if optional(node, 2) else np.zeros((), np.float32)
-        filling = planner.constant(f"{node.name}:value", np.asarray(value, np.float32).reshape(()))
+        value = constant(planner, node.inputs[2]) if optional(node, 2) else np.zeros((), source.dtype)
+        bits = planner.raw(f"{node.name}:value", np.asarray(value, source.dtype))
+        filling = replace(bits, shape=(), strides=(), dtype=source.dtype)
         planner.copy(node, expanded(filling, whole.shape), whole)
     middle = tuple(slice(b, b + n) for b, n in zip(before, source.shape, strict=True))
     planner.copy(node, source, changed(whole, lambda array: array[middle]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from convsmith.compiler.emit import integers
 from convsmith.compiler.planner import Planner
 from convsmith.compiler.steps import Step
 from convsmith.compiler.views import View, merged, pixel_pitch
@@ -23,7 +24,11 @@ def pooling(planner: Planner, node: Node) -> None:
     """Emit the maximum or the average over windows."""
     if len(node.outputs) > 1:
         raise UnsupportedError("it also returns indices")
-    x = planner.pixels(node, planner.value(node.inputs[0]))
+    x = planner.value(node.inputs[0])
+    if x.dtype == "uint8":
+        integers.pooling(planner, node, x)
+        return
+    x = planner.pixels(node, x)
     (n, c, h, w), a = x.shape, node.attributes
     windows = resolve(a, (h, w), tuple(a["kernel_shape"]))  # type: ignore[arg-type]
     y, whole = written(planner, node)

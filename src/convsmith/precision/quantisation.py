@@ -1,0 +1,142 @@
+"""A graph under a plan of 8-bit integers, as ONNX writes it: QuantizeLinear and DequantizeLinear around the tensors that become codes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convsmith import formats
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.graph import prune
+from convsmith.graph.network import Graph, Node, Value
+from convsmith.precision.affine_range import affine_range, step_size
+from convsmith.precision.assignment import Assignment, resolve
+from convsmith.precision.calibration import Ranges
+from convsmith.precision.plan import Plan
+from convsmith.precision.rule import Rule
+
+LAYERS: Final = ("Conv", "Gemm", "MatMul")
+"""Layers whose bias is given in units of their sums."""
+
+
+def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
+    """Return the graph with codes where the plan says int8: weights, and activations with the steps that ``emulate`` takes.
+
+    Biases between codes become the 32-bit integers of the sums. What the plan leaves in float32 stays so. Batch norm must be folded
+    already. One difference from ``emulate``: sums are exact here, float32 there.
+
+    Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration; ``UnsupportedError`` for formats other than integers
+    of 8 bits (weights: at most 8, symmetric) rounded to nearest.
+    """
+    assigned = {(a.tensor, a.role): a for a in resolve(plan, graph) if a.rule is not None and a.rule.format is not None}
+    quantised = Quantised(graph, ranges)
+    for (tensor, role), assignment in assigned.items():
+        assert assignment.rule is not None
+        checked(assignment, assignment.rule)
+        if role == "weight":
+            quantised.weight(assignment, assignment.rule)
+        elif role == "activation":
+            quantised.activation(tensor, assignment.rule)
+    return quantised.graph_of_codes()
+
+
+def checked(assigned: Assignment, rule: Rule) -> None:
+    """Refuse formats that the engine does not compute in."""
+    assert rule.format is not None
+    where, fmt = f"layer {assigned.layer!r}, {assigned.role}", rule.format
+    if fmt.kind != "integer" or rule.rounding != "nearest_even" or rule.overflow != "saturate" or rule.scale == "none":
+        raise UnsupportedError(
+            f"{where}: {fmt} {rule.rounding} with scale {rule.scale!r}; the engine runs scaled int8, rounded to nearest and saturated, and "
+            "float32. precision.emulate runs every plan"
+        )
+    if assigned.role == "activation" and fmt.bits != 8:
+        raise UnsupportedError(f"{where}: {fmt}; the engine's activations have 8 bits. precision.emulate runs every plan")
+    if assigned.role == "weight" and (fmt.bits > 8 or not fmt.symmetric):
+        raise UnsupportedError(f"{where}: {fmt}; the engine's weights are symmetric, of at most 8 bits, such as int8:symmetric")
+
+
+class Quantised:
+    """A graph that gets codes tensor by tensor."""
+
+    def __init__(self, graph: Graph, ranges: Ranges | None) -> None:
+        self.graph, self.ranges = graph, ranges
+        self.weights: dict[str, NDArray[Any]] = dict(graph.weights)
+        self.before: dict[str, list[Node]] = {}  # nodes that go before a node
+        self.after: dict[str, list[Node]] = {}  # nodes that go after the one that makes a value; "" for inputs
+        self.read_as: dict[str, str] = {}
+        self.steps: dict[str, NDArray[np.float32]] = {}
+
+    def weight(self, assigned: Assignment, rule: Rule) -> None:
+        """Put int8 codes and a DequantizeLinear in the place of a weight."""
+        name, w, axis = assigned.tensor, self.graph.weights[assigned.tensor], assigned.axis
+        assert rule.format is not None
+        along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
+        others = tuple(i for i in range(w.ndim) if i != along) if along is not None else None
+        size = np.abs(w)
+        largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
+        most = formats.max_value(rule.format)
+        scale = step_size(largest, most)
+        spread = scale if along is None else scale.reshape([-1 if i == along else 1 for i in range(w.ndim)])
+        codes = np.clip(np.rint(w / spread), -most, most).astype(np.int8)
+        attributes = {} if along is None else {"axis": along}
+        self._constant(name, codes, scale, assigned.layer, attributes)
+        self.steps[name] = scale
+
+    def activation(self, tensor: str, rule: Rule) -> None:
+        """Put QuantizeLinear and DequantizeLinear after a value."""
+        assert rule.format is not None
+        if self.ranges is None:
+            raise UsageError(f"activation {tensor!r} needs its range: give ranges, those of precision.calibrate on some images")
+        found = self.ranges[tensor]
+        low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
+        step, least, _ = affine_range(low, high, rule.format)
+        zero = np.asarray(0, np.int8) if rule.format.symmetric else np.asarray(-least, np.uint8)
+        names = [f"{tensor}.{what}" for what in ("scale", "zero", "codes", "rounded")]
+        self.weights |= {names[0]: np.asarray(step, np.float32), names[1]: zero}
+        self.after[tensor] = [
+            Node(f"{tensor}.quantise", "QuantizeLinear", (tensor, *names[:2]), (names[2],)),
+            Node(f"{tensor}.dequantise", "DequantizeLinear", (names[2], *names[:2]), (names[3],)),
+        ]
+        self.read_as[tensor] = names[3]
+        self.steps[names[3]] = np.asarray(step, np.float32)
+
+    def graph_of_codes(self) -> Graph:
+        nodes = [node for value in self.graph.inputs for node in self.after.get(value.name, [])]
+        for node in self.graph:
+            inputs = tuple(self.read_as.get(name, name) for name in node.inputs)
+            bias = self._bias(node, inputs)
+            nodes += self.before.get(node.name, [])
+            nodes.append(dataclasses.replace(node, inputs=inputs if bias is None else (*inputs[:2], bias)))
+            nodes += [new for name in node.outputs for new in self.after.get(name, [])]
+        outputs = tuple(Value(self.read_as.get(v.name, v.name), v.shape, v.dtype) for v in self.graph.outputs)
+        return prune(Graph(self.graph.name, self.graph.inputs, outputs, tuple(nodes), self.weights))
+
+    def _bias(self, node: Node, inputs: tuple[str, ...]) -> str | None:
+        """Return the name of a bias in units of the sums, where image and weights are codes."""
+        x, w = (self.steps.get(name) for name in (inputs[0], node.inputs[1])) if node.op in LAYERS else (None, None)
+        name = node.inputs[2] if len(node.inputs) > 2 else ""
+        if x is None or w is None or name not in self.graph.weights or self.graph.weights[name].ndim != 1:
+            return None
+        numbers = self.graph.weights[name]
+        scale = np.broadcast_to((x * w).astype(np.float32).reshape(-1), numbers.shape)
+        whole = np.rint(numbers.astype(np.float64) / scale.astype(np.float64))
+        codes = np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32)
+        own = f"{node.name}.bias.whole"
+        self._constant(own, codes, np.ascontiguousarray(scale), node.name, {"axis": 0}, own)
+        return self.read_as.pop(own)
+
+    def _constant(
+        self, name: str, codes: NDArray[Any], scale: NDArray[np.float32], layer: str, attributes: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        """Add constant codes and the node that makes numbers of them, before their layer."""
+        prefix = prefix or name
+        names = [f"{prefix}.{what}" for what in ("codes", "scale", "numbers")]
+        self.weights |= {names[0]: codes, names[1]: np.asarray(scale, np.float32)}
+        self.before.setdefault(layer, []).append(
+            Node(f"{prefix}.dequantise", "DequantizeLinear", tuple(names[:2]), (names[2],), attributes)
+        )
+        self.read_as[name] = names[2]
