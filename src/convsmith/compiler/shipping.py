@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith.compiler.program import Program, build, load
+from convsmith.compiler.program import Program, Quantiser, build, load
 from convsmith.data.preprocess import Preprocess, normalise, resize
 from convsmith.errors import DataError, UsageError
 from convsmith.graph import Graph
@@ -28,11 +28,13 @@ def export(
     metadata: Mapping[str, str] | None = None,
     images: Iterable[NDArray[np.uint8]] | None = None,
     expected_logits: NDArray[np.floating[Any]] | None = None,
+    plan: Quantiser | None = None,
+    ranges: Any = None,
     tune: bool | float = False,
     threads: int | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Compile the graph and write it with preprocessing and labels.
+    """Compile the graph, under a plan if one is given, and write it with preprocessing and labels.
 
     With ``images`` (decoded, uint8 ``(h, w, c)``) and the trained network's ``expected_logits`` for them, the file is read again, run
     on them, and left as ``*.failed`` unless it agrees.
@@ -50,7 +52,7 @@ def export(
         raise UsageError("parity needs both images and expected_logits, or neither")
     fields = {**(metadata or {}), "labels": json.dumps(list(classes)), "preprocess": json.dumps(preprocess.to_dict())}
     draft = path.with_name(f"{path.name}.failed")
-    build(graph, tune=tune, threads=threads, metadata=fields).save(draft)
+    build(graph, plan, ranges=ranges, tune=tune, threads=threads, metadata=fields).save(draft)
     result: Parity | None = None
     if images is not None and expected_logits is not None:
         result = parity(open_session(draft, threads=threads), images, expected_logits)

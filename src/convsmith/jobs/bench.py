@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from convsmith import runs
-from convsmith.errors import UnsupportedError
-from convsmith.jobs import trained
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.jobs import planned, sources, trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import printable, table
 
@@ -22,6 +22,7 @@ class Config(Settings):
     run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
     threads: int = Field(0, ge=0, description="Processor threads of each runtime; 0 takes one for each processor")
     batches: tuple[int, ...] = Field((1, 16), description="Images at once")
+    plan: str | None = Field(None, description="Also the native engine under these number formats: a plan's file, or int8; of a run only")
     rounds: int = Field(9, ge=7, description="Samples of each, taken in turn; at least 7")
 
 
@@ -35,16 +36,20 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     config = config.model_copy(update={"threads": config.threads or processor_count()})
     record.progress("bench", 0, 1)
     if isinstance(record, runs.Record):
-        found = _of_run(config, trained.load(runs.open(record.folder)))
+        network = trained.load(runs.open(record.folder))
+        dataset = sources.reopen(record.read_json("dataset.json"), record) if config.plan else None
+        found = _of_run(config, network, planned.planned(config.plan, network, dataset, 0) if dataset else {})
         record.write_json("bench.json", found)
         record.event("bench", rows=len(found["rows"]))
+    elif config.plan:
+        raise UsageError(f"--plan needs a run, whose images give the ranges of activations; {config.run!r} is a file")
     else:
         found = _of_file(config, Path(config.run).expanduser())
     record.progress("bench", 1, 1)
     return found
 
 
-def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
+def _of_run(config: Config, network: trained.Trained, more: Mapping[str, Any]) -> dict[str, Any]:
     from convsmith import targets
 
     notes: list[str] = []
@@ -60,7 +65,7 @@ def _of_run(config: Config, network: trained.Trained) -> dict[str, Any]:
             path,
             image_size=(height, width),
             torch_run=_torch(network, config.threads),
-            more=_native(network, config.threads, notes),
+            more=_native(network, config.threads, notes, more),
             threads=config.threads,
             batches=config.batches,
             rounds=config.rounds,
@@ -99,15 +104,17 @@ def _torch(network: trained.Trained, threads: int) -> Any:
     return run
 
 
-def _native(network: trained.Trained, threads: int, notes: list[str]) -> dict[str, Any]:
-    """Return the native engine, tuned for at most five seconds; where it cannot run the network a note says why."""
+def _native(network: trained.Trained, threads: int, notes: list[str], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the native engine, in float32 and under a plan, tuned for at most five seconds each; notes say why one cannot run."""
     from convsmith import compiler
 
-    try:
-        return {"convsmith": compiler.build(network.graph, tune=5.0, threads=threads)}
-    except UnsupportedError as error:
-        notes.append(str(error))
-        return {}
+    found: dict[str, Any] = {}
+    for name, given in {"convsmith": {}, **({f"convsmith {more['plan'].name}": more} if more else {})}.items():
+        try:
+            found[name] = compiler.build(network.graph, **given, tune=5.0, threads=threads)
+        except UnsupportedError as error:
+            notes.append(str(error))
+    return found
 
 
 def _in_seconds(row: Mapping[str, Any]) -> dict[str, Any]:

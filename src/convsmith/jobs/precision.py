@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from convsmith import precision
     from convsmith.data.dataset import Dataset, Split
 
-CALIBRATION_IMAGES = 256
-
 
 class Config(Settings):
     """Which run, how much accuracy may be lost, which formats."""
@@ -51,7 +49,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     network = trained.load(runs.open(record.folder))
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     graph = network.graph
-    calibration = _pixels(dataset.train, network, CALIBRATION_IMAGES, config.workers)[0]
+    calibration = sources.pixels(dataset.train, network.preprocess, sources.CALIBRATION_IMAGES, config.workers)[0]
     score = _scorer(graph, dataset.splits.get("val") or dataset.test, network, config.images, calibration, config.workers)
     begin = time.perf_counter()
     baseline = score(None)
@@ -102,7 +100,7 @@ def _scorer(
 ) -> precision.Scorer:
     from convsmith import precision
 
-    x, labels = _pixels(split, network, limit, workers)
+    x, labels = sources.pixels(split, network.preprocess, limit, workers)
     return precision.scorer(graph, x, labels, calibration=calibration)
 
 
@@ -117,18 +115,6 @@ def _confirm(
     score = _scorer(graph, dataset.test, network, config.images, calibration, config.workers)
     baseline, answer = score(None), score(plan)
     return {"baseline": baseline.accuracy, "accuracy": answer.accuracy} | precision.compare(baseline, answer)
-
-
-def _pixels(split: Split, network: trained.Trained, limit: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return up to ``limit`` (0: all) evenly spread images as the network reads them, and their labels."""
-    import numpy as np
-
-    from convsmith import data
-
-    count = min(limit or len(split), len(split))
-    rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
-    parts = [data.normalise(x, network.preprocess) for x, _, _ in data.batches(split, network.preprocess, 256, order=rows, workers=workers)]
-    return np.concatenate(parts), split.labels[rows]
 
 
 def lines(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,13 @@ from convsmith.errors import DataError, near
 from convsmith.jobs.settings import Images
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from convsmith.data.dataset import Dataset, Split
+    from convsmith.data.preprocess import Preprocess
+
+CALIBRATION_IMAGES = 256
 
 _KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR files, or 'digits'"
 
@@ -79,3 +85,15 @@ def reopen(described: Mapping[str, Any], listener: runs.Listener, *, where: str 
 def names(split: Split) -> list[str]:
     """Return the names of all images of a split in order."""
     return [split.name(index) for index in range(len(split))]
+
+
+def pixels(split: Split, preprocess: Preprocess, limit: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return up to ``limit`` (0: all) evenly spread images as a network reads them, and their labels."""
+    import numpy as np
+
+    from convsmith import data
+
+    count = min(limit or len(split), len(split))
+    rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    parts = [data.normalise(x, preprocess) for x, _, _ in data.batches(split, preprocess, 256, order=rows, workers=workers)]
+    return np.concatenate(parts), split.labels[rows]
