@@ -7,6 +7,7 @@
 #include "integer_levels.h"
 #include "integer_tile.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -72,32 +73,6 @@ struct Job {
     char* workers;
 };
 
-// The window of one output pixel in one group.
-struct Window {
-    const uint8_t* image;
-    int top, left;
-
-    Window(const Convolution& v, const uint8_t* x, long pixel, int first_channel) {
-        const long area = long(v.out_h) * v.out_w, n = pixel / area;
-        const int row = int(pixel % area / v.out_w), column = int(pixel % v.out_w);
-        image = x + n * v.h * v.w * v.x_pitch + first_channel;
-        top = row * v.stride_h - v.pad_top;
-        left = column * v.stride_w - v.pad_left;
-    }
-
-    // Null where the tap lies in the padding.
-    const uint8_t* tap(const Convolution& v, int r, int s) const {
-        const int row = top + r * v.dilation_h, column = left + s * v.dilation_w;
-        if (row < 0 || row >= v.h || column < 0 || column >= v.w) return nullptr;
-        return image + (long(row) * v.w + column) * v.x_pitch;
-    }
-
-    bool holds_row(const Convolution& v, int r) const {
-        const int row = top + r * v.dilation_h;
-        return row >= 0 && row < v.h && left >= 0 && left + v.s <= v.w;
-    }
-};
-
 // Bytes that are copied at once: a whole run, or a quarter of one.
 typedef uint8_t Whole __attribute__((vector_size(kRun)));
 typedef uint8_t Quarter __attribute__((vector_size(kRun / 4)));
@@ -116,7 +91,7 @@ inline void write(uint8_t* at, Vector v) {
 
 // Packs a window whose channels are whole vectors: `to` is its row in the first run, `step` from run to run.
 template <class Vector>
-void pack_vectors(const Job& job, const Window& window, uint8_t* to, long step) {
+void pack_vectors(const Job& job, const Window<uint8_t>& window, uint8_t* to, long step) {
     const Convolution& v = job.shape;
     constexpr int kSize = int(sizeof(Vector));
     const Vector flip = job.flip - Vector{}, empty = uint8_t(job.fill ^ job.flip) - Vector{};
@@ -136,7 +111,7 @@ void pack_vectors(const Job& job, const Window& window, uint8_t* to, long step) 
 }
 
 // Gathers any window into the line.
-void gather(const Job& job, const Window& window, uint8_t* line) {
+void gather(const Job& job, const Window<uint8_t>& window, uint8_t* line) {
     const Convolution& v = job.shape;
     const int channels = job.product.channels;
     const bool whole_rows = v.dilation_w == 1 && v.x_pitch == channels;
@@ -161,7 +136,7 @@ void pack_windows(const Job& job, int group, long first, int rows, uint8_t* pack
     const Product& p = job.product;
     const long step = job.cut.run_step();
     for (int row = 0; row < rows; ++row) {
-        const Window window(v, job.x, first + row, group * p.channels);
+        const Window<uint8_t> window(v, job.x, first + row, group * p.channels);
         uint8_t* const to = packed + row * kRun;
         if (p.channels % kRun == 0) {
             pack_vectors<Whole>(job, window, to, step);

@@ -101,11 +101,12 @@ def _written(
         "expected_logits": logits,
         "overwrite": config.overwrite,
     }
-    described = network.graph, network.preprocess, network.classes
     if config.target == "native":
-        return compiler.export(*described, config.out or folder / "model.program", **given, **more)
+        return compiler.export(
+            network.graph, network.preprocess, network.classes, config.out or folder / "model.program", **(given | dict(more))
+        )
     path = config.out or folder / f"model{targets.TARGETS[config.target].suffix}"
-    return targets.export(*described, path, target=config.target, **given)
+    return targets.export(network.graph, network.preprocess, network.classes, path, target=config.target, **given)
 
 
 def describe(exported: targets.Exported) -> dict[str, Any]:
