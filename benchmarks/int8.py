@@ -166,8 +166,8 @@ def network_contestants(name: str) -> tuple[dict[str, Callable[[Any], Any]], Gra
     if any(node.op == "Add" for node in graph):
         files[" without rounding before additions"] = onnx.write(precision.quantise(folded, without_middle(folded, plan), ranges))
     runs: dict[str, Callable[[Any], Any]] = {
-        "convsmith int8": compiler.build(graph, plan, ranges=ranges, tune=60.0, threads=THREADS),
-        "convsmith float32": compiler.build(graph, tune=60.0, threads=THREADS),
+        "convsmith int8": compiler.build(graph, plan, ranges=ranges, tune=12.0, threads=THREADS),
+        "convsmith float32": compiler.build(graph, tune=12.0, threads=THREADS),
     }
     for suffix, data in files.items():
         session, request = ort_session(data), openvino_request(data)
