@@ -1,17 +1,19 @@
 """Claim: 3x3 and 5x5 stride-1 float32 layers run at 2.4 times (batch 1) and 2.5 times (batch 16) the best peer of each, geometric mean.
 
 Layers: the distinct ones of VGG-19, ResNet-50, AlexNet and Inception. Second claim: 1x1, strided and first layers reach 0.95 times the
-best peer. Peers, each at its best of these settings: torch eager NCHW, channels_last, oneDNN's own layout, torch.compile; NNPACK through
-torch; ONNX Runtime; OpenVINO f32. Ours is the best algorithm of the table, NHWC in and out; weights of all are prepared beforehand, every
-one adds a bias. All on 2 threads in one process; each round visits every contestant, the order rotates; medians over rounds.
+best peer. Third: 7x7, 9x9 and 11x11 at stride 1 reach 1.0 times the best peer each, 1.3 times in the geometric mean. Peers, each at its
+best of these settings: torch eager NCHW, channels_last, oneDNN's own layout, torch.compile; NNPACK through torch; ONNX Runtime; OpenVINO
+f32. Ours is the best algorithm of the table, NHWC in and out; weights of all are prepared beforehand, every one adds a bias. All on 2
+threads in one process; each round visits every contestant, the order rotates; medians over rounds.
 
-The page is written from docs/results/convolutions.json, which grows by the pieces that are run:
-    python benchmarks/convolutions.py --batch 1 --kind spatial
+The page is written from docs/results/convolutions.json, which grows by the layers that are run; a call may stop early and be resumed:
+    python benchmarks/convolutions.py --batch 1 --kind spatial --resume --seconds 200
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -50,7 +52,8 @@ OTHER: list[Layer] = [
     ("ResNet", 256, 512, 56, 1, 2, 0), ("ResNet", 128, 128, 56, 3, 2, 1), ("ResNet", 256, 256, 28, 3, 2, 1),
     ("ResNet", 512, 512, 14, 3, 2, 1), ("ResNet", 3, 64, 224, 7, 2, 3), ("VGG", 3, 64, 224, 3, 1, 1),
 ]  # fmt: skip
-KINDS = {"spatial": SPATIAL, "other": OTHER}
+LARGE: list[Layer] = [("large", c, c, side, kernel, 1, kernel // 2) for c, side in [(64, 56), (128, 28)] for kernel in (7, 9, 11)]
+KINDS = {"spatial": SPATIAL, "other": OTHER, "large": LARGE}
 
 
 def torch_peers(x: torch.Tensor, conv: torch.nn.Conv2d) -> Contestants:
@@ -194,7 +197,7 @@ def write(data: dict[str, Any]) -> None:
         f"Measured limit: {data['peak']:.0f} GFLOP/s of fused multiply-adds on {THREADS} threads. GFLOP/s count the direct algorithm's"
     )
     lines.append("operations, so a Winograd convolution may exceed the limit. Medians of " + f"{ROUNDS} rounds.\n")
-    titles = {"spatial": "3x3 and 5x5, stride 1", "other": "1x1, strided and first layers"}
+    titles = {"spatial": "3x3 and 5x5, stride 1", "other": "1x1, strided and first layers", "large": "7x7, 9x9 and 11x11, stride 1"}
     for kind, title in titles.items():
         for batch in (1, 4, 16):
             rows = data["pieces"].get(f"{kind} {batch}")
@@ -208,19 +211,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, choices=(1, 4, 16), nargs="*", default=(1, 4, 16))
     parser.add_argument("--kind", choices=tuple(KINDS), nargs="*", default=tuple(KINDS))
+    parser.add_argument("--resume", action="store_true", help="keep the layers that were measured before")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no layer after so long")
     given = parser.parse_args()
     torch.set_num_threads(THREADS)
-    path = RESULTS / "convolutions.json"
+    path, start = RESULTS / "convolutions.json", time.perf_counter()
     data = json.loads(path.read_text()) if path.exists() else {"pieces": {}}
     data["peak"] = max(fma_gflops(THREADS), data.get("peak", 0.0))
-    for kind in given.kind:
-        for batch in given.batch:
-            rows = []
-            for layer in KINDS[kind]:
-                rows.append(measure(layer, batch))
-                print(
-                    layer, batch, *best(rows[-1], False), *best(rows[-1], True), f"{best(rows[-1], False)[1] / best(rows[-1], True)[1]:.2f}"
-                )
+    for kind, batch in itertools.product(given.kind, given.batch):
+        rows = data["pieces"].get(f"{kind} {batch}", []) if given.resume else []
+        done = [tuple(row["layer"]) for row in rows]
+        for layer in KINDS[kind]:
+            if layer in done or time.perf_counter() - start > given.seconds:
+                continue
+            rows.append(measure(layer, batch))
+            (peer, theirs), (name, mine) = best(rows[-1], False), best(rows[-1], True)
+            print(*layer, "batch", batch, f"{peer} {theirs:.3f} ms, {name} {mine:.3f} ms: {theirs / mine:.2f}", flush=True)
             data["pieces"][f"{kind} {batch}"] = rows
             path.write_text(json.dumps(data))
             write(data)

@@ -54,9 +54,10 @@ struct Cut {
     }
 
     long packed_floats(const Product& p) const { return packed_rows(block_rows, p.depth); }
-    // A line of one window, and a tile of sums.
+    static long line_floats(const Product& p) { return round_up(p.depth + kDepth, kDepth); }
+    // The number of what is packed, packed rows, a tile of sums, and the lines of one block's windows if they need any.
     long worker_floats(const Product& p) const {
-        return packed_floats(p) + round_up(p.depth + kDepth, kDepth) + kRows * kPanel;
+        return kDepth + packed_floats(p) + kRows * kPanel + (p.channels % kDepth ? kRows * line_floats(p) : 0);
     }
 };
 
@@ -69,31 +70,50 @@ struct Job {
     float* y;
     const Epilogue& epilogue;
     float* workspace;
+
+    float* worker(int index) const { return workspace + index * round_up(cut.worker_floats(product), kDepth); }
 };
 
-// The window of one output pixel in one group.
+// The window of one output pixel in one group; `next` goes on to the pixel after it.
 struct Window {
+    const Convolution& v;
     const float* image;
-    int top, left;
+    int row, column, top, left;
 
-    Window(const Convolution& v, const float* x, long pixel, int first_channel) {
+    Window(const Convolution& shape, const float* x, long pixel, int first_channel) : v(shape) {
         const long area = long(v.out_h) * v.out_w, n = pixel / area;
-        const int row = int(pixel % area / v.out_w), column = int(pixel % v.out_w);
         image = x + n * v.h * v.w * v.x_pitch + first_channel;
+        row = int(pixel % area / v.out_w);
+        column = int(pixel % v.out_w);
+        place();
+    }
+
+    void next() {
+        if (++column == v.out_w) {
+            column = 0;
+            if (++row == v.out_h) {
+                row = 0;
+                image += long(v.h) * v.w * v.x_pitch;
+            }
+        }
+        place();
+    }
+
+    void place() {
         top = row * v.stride_h - v.pad_top;
         left = column * v.stride_w - v.pad_left;
     }
 
     // Null where the tap lies in the padding.
-    const float* tap(const Convolution& v, int r, int s) const {
-        const int row = top + r * v.dilation_h, column = left + s * v.dilation_w;
-        if (row < 0 || row >= v.h || column < 0 || column >= v.w) return nullptr;
-        return image + (long(row) * v.w + column) * v.x_pitch;
+    const float* tap(int r, int s) const {
+        const int down = top + r * v.dilation_h, right = left + s * v.dilation_w;
+        if (down < 0 || down >= v.h || right < 0 || right >= v.w) return nullptr;
+        return image + (long(down) * v.w + right) * v.x_pitch;
     }
 
-    bool holds_row(const Convolution& v, int r) const {
-        const int row = top + r * v.dilation_h;
-        return row >= 0 && row < v.h && left >= 0 && left + v.s <= v.w;
+    bool holds_row(int r) const {
+        const int down = top + r * v.dilation_h;
+        return down >= 0 && down < v.h && left >= 0 && left + v.s <= v.w;
     }
 };
 
@@ -101,7 +121,7 @@ struct Window {
 inline void pack_blocks(const Convolution& v, const Window& window, int channels, float* to, long step) {
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
-            const float* from = window.tap(v, r, s);
+            const float* from = window.tap(r, s);
             for (int c = 0; c < channels; c += kDepth, to += step)
                 for (int lane = 0; lane < kDepth; lane += kLanes)
                     store(to + lane, from ? load(from + c + lane) : all(0.0f));
@@ -114,21 +134,22 @@ inline void copy_floats(float* to, const float* from, long count) {
     if (count > 0) store(to, load_part(from, int(count)));
 }
 
+// May write up to kLanes - 1 zeros too many.
 inline void clear_floats(float* to, long count) {
-    for (long i = 0; i < count; ++i) to[i] = 0.0f;
+    for (long i = 0; i < count; i += kLanes) store(to + i, F{});
 }
 
 // Gathers any window into the line.
 inline void gather(const Convolution& v, const Window& window, int channels, float* line) {
     const bool whole_rows = v.dilation_w == 1 && v.x_pitch == channels;
     for (int r = 0; r < v.r; ++r) {
-        if (whole_rows && window.holds_row(v, r)) {
-            copy_floats(line, window.tap(v, r, 0), long(v.s) * channels);
+        if (whole_rows && window.holds_row(r)) {
+            copy_floats(line, window.tap(r, 0), long(v.s) * channels);
             line += long(v.s) * channels;
             continue;
         }
         for (int s = 0; s < v.s; ++s, line += channels) {
-            const float* from = window.tap(v, r, s);
+            const float* from = window.tap(r, s);
             if (from)
                 copy_floats(line, from, channels);
             else
@@ -137,53 +158,68 @@ inline void gather(const Convolution& v, const Window& window, int channels, flo
     }
 }
 
-void pack_windows(const Job& job, int group, long first, const Blocks& blocks, float* packed, float* line) {
+// Lines of a block's windows, one after the other, to packed rows. They are gathered all before, since a vector that is
+// loaded right after narrower stores to the same place waits for them.
+void pack_lines(const float* lines, long line_floats, int rows, long depth, float* to) {
+    for (int row = 0; row < rows; ++row, lines += line_floats)
+        for (long d = 0; d < depth; d += kDepth)
+            for (int lane = 0; lane < kDepth; lane += kLanes)
+                store(to + (d * rows + row * kDepth) + lane, load(lines + d + lane));
+}
+
+void pack_windows(const Job& job, int group, long first, const Blocks& blocks, float* packed, float* lines) {
     const Convolution& v = job.shape;
     const int channels = job.product.channels;
-    const long depth = job.product.depth;
+    const long depth = job.product.depth, line_floats = Cut::line_floats(job.product);
+    Window window(v, job.x, first, group * channels);
     for (int block = 0; block < blocks.count; ++block) {
         const int begin = blocks.begin(block), rows = blocks.begin(block + 1) - begin;
         float* const to = packed + packed_rows(begin, depth);
-        for (int row = 0; row < rows; ++row) {
-            const Window window(v, job.x, first + begin + row, group * channels);
-            if (channels % kDepth == 0) {
+        for (int row = 0; row < rows; ++row, window.next()) {
+            if (channels % kDepth == 0)
                 pack_blocks(v, window, channels, to + row * kDepth, rows * kDepth);
-                continue;
-            }
-            gather(v, window, channels, line);
-            for (long d = 0; d < depth; d += kDepth)
-                for (int lane = 0; lane < kDepth; lane += kLanes)
-                    store(to + (d * rows + row * kDepth) + lane, load(line + d + lane));
+            else
+                gather(v, window, channels, lines + row * line_floats);
         }
+        if (channels % kDepth) pack_lines(lines, line_floats, rows, depth, to);
     }
 }
+
+// Which rows of which group a worker's memory holds; parts that differ only in their panels come one after the other.
+struct Held {
+    long number;
+};
 
 void multiply_part(void* context, size_t part, int worker) {
     const Job& job = *static_cast<const Job*>(context);
     const Product& p = job.product;
     const Cut& cut = job.cut;
-    const int chunk = int(part % cut.chunks), group = int(part / cut.chunks % job.shape.groups);
-    const long first = long(part / cut.chunks / job.shape.groups) * cut.block_rows;
+    const long number = long(part) / cut.chunks;
+    const int chunk = int(part % cut.chunks), group = int(number % job.shape.groups);
+    const long first = number / job.shape.groups * cut.block_rows;
     const Blocks blocks(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
-    float* const packed = job.workspace + worker * round_up(cut.worker_floats(p), kDepth);
+    float* const memory = job.worker(worker);
+    float* const packed = memory + kDepth;
     float* const tile = packed + cut.packed_floats(p);
-    float* const line = tile + kRows * kPanel;
-    pack_windows(job, group, first, blocks, packed, line);
+    Held held;
+    memcpy(&held, memory, sizeof held);
+    if (held.number != number) {
+        pack_windows(job, group, first, blocks, packed, tile + kRows * kPanel);
+        held.number = number;
+        memcpy(memory, &held, sizeof held);
+    }
 
     const float* const weights = job.weights + group * packed_columns(p.columns, p.depth);
     const int panels = panel_count(p.columns), end = (chunk + 1) * cut.chunk_panels;
     for (int panel = chunk * cut.chunk_panels; panel < end && panel < panels; ++panel) {
         const int vectors = panel_vectors(p.columns, panel), pitch = vectors * kLanes;
+        const int left = p.columns - panel * kPanel;
         for (int block = 0; block < blocks.count; ++block) {
             const int begin = blocks.begin(block), rows = blocks.begin(block + 1) - begin;
             multiply_tile(rows, vectors)(packed + packed_rows(begin, p.depth), weights + p.depth * panel * kPanel,
                                          p.depth, tile, pitch);
-            for (int row = 0; row < rows; ++row)
-                for (int vector = 0; vector < vectors; ++vector) {
-                    const int column = panel * kPanel + vector * kLanes;
-                    finish(load(tile + row * pitch + vector * kLanes), job.epilogue, job.y, job.shape.y_pitch,
-                           first + begin + row, group * p.columns + column, p.columns - column);
-                }
+            finish_tile(tile, pitch, rows, job.epilogue, job.y, job.shape.y_pitch, first + begin,
+                        group * p.columns + panel * kPanel, left < kPanel ? left : kPanel);
         }
     }
 }
@@ -221,6 +257,8 @@ void run(const Convolution& v, const float* x, const float* prepared, float* y, 
     const Product p(v);
     if (p.rows == 0) return;
     Job job{v, p, Cut(v, p, threads), x, prepared, y, epilogue, static_cast<float*>(workspace)};
+    const Held nothing{-1};
+    for (int index = 0; index < threads; ++index) memcpy(job.worker(index), &nothing, sizeof nothing);
     parallel_parts(size_t(job.cut.blocks * v.groups * job.cut.chunks), threads, multiply_part, &job);
 }
 

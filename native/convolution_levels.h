@@ -7,7 +7,7 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 
 extern const ConvolutionAlgorithm kGemm, kDepthwise;
-constexpr int kWinogradForms = 9;
+constexpr int kWinogradForms = 11;
 extern const ConvolutionAlgorithm kWinograd[kWinogradForms];
 extern const ConvolutionTable kConvolutions;
 

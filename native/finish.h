@@ -65,6 +65,43 @@ inline void finish(F v, const Epilogue& e, float* y, int y_pitch, long pixel, in
     }
 }
 
+template <class Activate>
+inline void finish_column(const float* sums, long pitch, int rows, const Epilogue& e, float* y, long y_pitch,
+                          const Activate& activated) {
+    const F bias = e.bias ? load(e.bias) : F{};
+    if (e.residual) {
+        for (int row = 0; row < rows; ++row)
+            store(y + row * y_pitch,
+                  activated(load(sums + row * pitch) + bias + load(e.residual + row * long(e.residual_pitch))));
+    } else {
+        for (int row = 0; row < rows; ++row) store(y + row * y_pitch, activated(load(sums + row * pitch) + bias));
+    }
+}
+
+// Stores a tile of sums, rows `pitch` floats apart: `count` channels from `channel` on of `rows` pixels from `pixel`
+// on. What all pixels share, bias and choice of activation, is found once for a vector of channels.
+inline void finish_tile(const float* sums, long pitch, int rows, const Epilogue& e, float* y, int y_pitch, long pixel,
+                        int channel, int count) {
+    for (; count >= kLanes; count -= kLanes, channel += kLanes, sums += kLanes) {
+        Epilogue here = e;
+        if (e.bias) here.bias += channel;
+        if (e.residual) here.residual += pixel * e.residual_pitch + channel;
+        float* const to = y + pixel * y_pitch + channel;
+        const auto each = [&](auto activated) { finish_column(sums, pitch, rows, here, to, y_pitch, activated); };
+        if (e.activation == Activation::none)
+            each([](F v) { return v; });
+        else if (e.activation == Activation::relu)
+            each([](F v) { return larger(all(0.0f), v); });
+        else if (e.activation == Activation::clip)
+            each([&](F v) { return clipped(v, e.low, e.high); });
+        else
+            each([&](F v) { return activate(v, e); });
+    }
+    if (count > 0)
+        for (int row = 0; row < rows; ++row)
+            finish(load(sums + row * pitch), e, y, y_pitch, pixel + row, channel, count);
+}
+
 }  // namespace
 }  // namespace CONVSMITH_LEVEL
 }  // namespace convsmith

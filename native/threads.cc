@@ -2,21 +2,36 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
 #include <deque>
 #include <mutex>
 #include <thread>
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 namespace convsmith {
 namespace {
 
+// Only the control register of vector arithmetic matters on x86, and reading it costs a few cycles, not hundreds.
 class DefaultFloatingPoint {
+#if defined(__SSE2__)
+  public:
+    DefaultFloatingPoint() : saved_(_mm_getcsr()) {
+        constexpr unsigned kFlags = 0x3f, kDefault = 0x1f80;
+        if ((saved_ & ~kFlags) != kDefault) _mm_setcsr(kDefault);
+    }
+    ~DefaultFloatingPoint() { _mm_setcsr(saved_); }
+
+  private:
+    unsigned saved_;
+#else
   public:
     DefaultFloatingPoint() {
         std::fegetenv(&saved_);
@@ -26,12 +41,14 @@ class DefaultFloatingPoint {
 
   private:
     std::fenv_t saved_;
+#endif
 };
 
 struct Job {
     void (*body)(void* context, size_t part, int worker);
     void* context;
     size_t parts;
+    int processor;  // where the caller runs
     std::atomic<size_t> next{0};
     std::atomic<int> workers{0};
 
@@ -42,100 +59,132 @@ struct Job {
     }
 };
 
-// Turns of looking before sleep. About 25 microseconds for a helper without work: the layers of a network follow each
-// other faster than a sleeping thread wakes. Ten times that for the caller while helpers end their last parts, when
+// Turns of looking before sleep, 12 to 40 nanoseconds each: the layers of a network, and calls of one after the other,
+// follow each other faster than a sleeping thread wakes. The caller looks while helpers end their last parts, when
 // nothing else of it could run.
-constexpr int kHelperTurns = 2000, kCallerTurns = 20000;
+constexpr int kTurns = 16000;
 
 template <class Done>
-void look_for(int turns, Done done) {
-    for (int turn = 0; turn < turns && !done(); ++turn) {
+bool look_for(Done done) {
+    for (int turn = 0; turn < kTurns; ++turn) {
+        if (done()) return true;
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
     }
+    return done();
 }
 
-// A sleeping thread of the pool. Linux may wake one on its caller's processor and leave both there for seconds while
-// another processor idles (seen with 2 of them), so the caller says where not to wake.
-struct Helper {
-    pid_t thread = 0;
-    bool asleep = false, narrowed = false;
-    cpu_set_t allowed;
+// Keeps a thread off one processor if it may use another; `allowed` becomes what it might use before.
+bool keep_off(pthread_t thread, int processor, cpu_set_t& allowed) {
+    if (processor < 0 || pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0) return false;
+    cpu_set_t others = allowed;
+    CPU_CLR(processor, &others);
+    return CPU_COUNT(&others) > 0 && pthread_setaffinity_np(thread, sizeof others, &others) == 0;
+}
 
-    void wake_elsewhere_than(int caller) {
-        if (!asleep || narrowed || sched_getaffinity(thread, sizeof allowed, &allowed) != 0) return;
-        cpu_set_t others = allowed;
-        CPU_CLR(caller, &others);
-        narrowed = CPU_COUNT(&others) > 0 && sched_setaffinity(thread, sizeof others, &others) == 0;
-    }
-    void widen() {
-        if (narrowed) sched_setaffinity(0, sizeof allowed, &allowed);
-        narrowed = false;
-    }
-};
+void let_use(pthread_t thread, const cpu_set_t& allowed) { pthread_setaffinity_np(thread, sizeof allowed, &allowed); }
 
+// One job at a time. Helpers join it as long as it has tickets; the caller takes those left away when no part is left,
+// so that nobody waits for a helper that did not wake in time. A scheduler can leave a helper on its caller's processor
+// for seconds, which takes longer than the caller alone would: it is moved away, and then free to go where it may.
 class Pool {
   public:
     std::mutex in_use;
 
     void run(Job& job, int helpers) {
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            while (int(all_.size()) < helpers) {
-                all_.emplace_back();
-                std::thread(&Pool::serve, this, int(all_.size()) - 1).detach();
-            }
-            const int processor = sched_getcpu();
-            for (int i = 0; i < helpers; ++i) all_[size_t(i)].wake_elsewhere_than(processor);
-            job_ = &job;
-            helpers_ = helpers;
-            ++turn_;
-        }
-        wake_.notify_all();
+        job.processor = sched_getcpu();
+        if (int(helpers_.size()) < helpers) start(helpers);
+        job_ = &job;
+        state_ = (turn(state_) + 1) << 32 | uint64_t(helpers) << 16;
+        if (asleep_ > 0) wake(job.processor);
         job.work();
-        // No part is left: who has not begun by now finds no job, and is not waited for.
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            job_ = nullptr;
-        }
-        look_for(kCallerTurns, [this] { return active_ == 0; });
+        state_ &= ~kTickets;
+        const auto alone = [this] { return (state_ & kWorking) == 0; };
+        if (look_for(alone)) return;
         std::unique_lock<std::mutex> lock(mutex_);
-        idle_.wait(lock, [this] { return active_ == 0; });
+        waits_ = true;
+        idle_.wait(lock, alone);
+        waits_ = false;
     }
 
   private:
-    void serve(int index) {
-        unsigned long seen = 0;
-        std::unique_lock<std::mutex> lock(mutex_);
-        Helper& self = all_[size_t(index)];
-        self.thread = pid_t(syscall(SYS_gettid));
-        for (;;) {
-            lock.unlock();
-            look_for(kHelperTurns, [&] { return turn_ != seen; });
-            lock.lock();
-            self.asleep = true;
-            wake_.wait(lock, [&] { return turn_ != seen; });
-            self.asleep = false;
-            seen = turn_;
-            if (index >= helpers_ || !job_) continue;
-            Job* job = job_;
-            ++active_;
-            self.widen();
-            lock.unlock();
-            job->work();
-            lock.lock();
-            if (--active_ == 0) idle_.notify_one();
+    struct Helper {
+        pthread_t thread{};
+        int processor = -1;  // where it fell asleep
+        bool moved = false;  // before it woke
+        cpu_set_t allowed{};
+    };
+
+    static constexpr uint64_t kWorking = 0xffff, kTickets = 0xffff0000;
+    static uint64_t turn(uint64_t state) { return state >> 32; }
+
+    void start(int helpers) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        while (int(helpers_.size()) < helpers) {
+            helpers_.emplace_back();
+            std::thread thread(&Pool::serve, this, &helpers_.back());
+            helpers_.back().thread = thread.native_handle();
+            thread.detach();
         }
+    }
+
+    void wake(int processor) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            for (Helper& helper : helpers_)
+                if (helper.processor == processor && !helper.moved)
+                    helper.moved = keep_off(helper.thread, processor, helper.allowed);
+        }
+        wake_.notify_all();
+    }
+
+    // Takes a ticket of the job at hand; no other job can come while a helper is at work.
+    bool join() {
+        uint64_t state = state_;
+        while (state & kTickets)
+            if (state_.compare_exchange_weak(state, state + 1 - (uint64_t(1) << 16))) return true;
+        return false;
+    }
+
+    void serve(Helper* self) {
+        uint64_t seen = 0;
+        for (;;) {
+            const auto called = [&] { return turn(state_) != seen; };
+            if (!look_for(called)) sleep(*self, called);
+            seen = turn(state_);
+            if (!join()) continue;
+            seen = turn(state_);
+            cpu_set_t allowed;
+            if (sched_getcpu() == job_->processor && keep_off(pthread_self(), job_->processor, allowed))
+                let_use(pthread_self(), allowed);
+            job_->work();
+            if (((state_ -= 1) & (kWorking | kTickets)) == 0) {
+                std::lock_guard<std::mutex> lock(mutex_);
+                if (waits_) idle_.notify_one();
+            }
+        }
+    }
+
+    template <class Called>
+    void sleep(Helper& self, Called called) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        self.processor = sched_getcpu();
+        ++asleep_;
+        wake_.wait(lock, called);
+        --asleep_;
+        if (self.moved) let_use(self.thread, self.allowed);
+        self.moved = false;
+        self.processor = -1;
     }
 
     std::mutex mutex_;
     std::condition_variable wake_, idle_;
+    std::deque<Helper> helpers_;  // that do not move
     Job* job_ = nullptr;
-    std::deque<Helper> all_;
-    int helpers_ = 0;
-    std::atomic<unsigned long> turn_{0};
-    std::atomic<int> active_{0};
+    bool waits_ = false;
+    std::atomic<int> asleep_{0};
+    std::atomic<uint64_t> state_{0};  // from above: number of the job, tickets left, helpers at work
 };
 
 // Never deleted: its threads sleep until the process ends. A forked child has none of them, and leaves the parent's
@@ -149,7 +198,7 @@ void forget_pool() { pool = new Pool; }
 }  // namespace
 
 void parallel_parts(size_t parts, int threads, void (*body)(void* context, size_t part, int worker), void* context) {
-    Job job{body, context, parts};
+    Job job{body, context, parts, -1};
     const size_t helpers = threads > 1 && parts > 1 ? (parts < size_t(threads) ? parts : size_t(threads)) - 1 : 0;
     std::unique_lock<std::mutex> lock(pool->in_use, std::defer_lock);
     if (helpers > 0 && lock.try_lock())

@@ -58,12 +58,14 @@ inline void forward_vector(const Convolution& v, const Tile& tile, int channel, 
     }
 }
 
-// Transforms channels `begin` to `end` of a tile's window.
+// Transforms channels `begin` to `end` of a tile's window; channel c goes where `first` + c lies among the points.
 template <int AH, int AW>
-void forward_tile(const Convolution& v, const Tile& tile, int begin, int end, const PackedPoints& points) {
-    for (int channel = begin; channel < end; channel += kLanes)
-        forward_vector<AH, AW>(v, tile, channel, points.to + channel / kDepth * points.block_step + channel % kDepth,
+void forward_tile(const Convolution& v, const Tile& tile, int begin, int end, int first, const PackedPoints& points) {
+    for (int channel = begin; channel < end; channel += kLanes) {
+        const int to = first + channel;
+        forward_vector<AH, AW>(v, tile, channel, points.to + to / kDepth * points.block_step + to % kDepth,
                                points.point_step);
+    }
 }
 
 // Transforms one vector of columns: tap t at from[t * from_step], point t to to[t * to_step].

@@ -99,7 +99,7 @@ def check(level: str, name: str, x: tuple[int, ...], w: tuple[int, ...], offset:
     return True
 
 
-KERNELS = [(1, 1), (3, 3), (2, 3), (5, 5), (1, 7), (7, 1), (1, 3), (3, 1), (1, 5), (5, 1), (7, 7)]
+KERNELS = [(1, 1), (3, 3), (2, 3), (5, 5), (1, 7), (7, 1), (1, 3), (3, 1), (1, 5), (5, 1), (7, 7), (6, 7)]
 STEPS = [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 3), (1, 1)), ((1, 1), (2, 1)), ((2, 1), (2, 3))]
 PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3), (3, 3, 3, 3)]
 
@@ -128,6 +128,12 @@ def test_channel_counts_around_every_vector(case: tuple[str, str]) -> None:
         check(*case, (1, channels, 7, 9), (channels, 1, 3, 3), pads=(1, 1, 1, 1), group=channels)
 
 
+@pytest.mark.parametrize("kernel", [(7, 7), (9, 9), (11, 11), (6, 13), (12, 6)])
+def test_large_kernels(case: tuple[str, str], kernel: tuple[int, int]) -> None:
+    for channels, outputs, image in ((3, 5, (13, 17)), (16, 33, (14, 12)), (21, 18, (19, 15))):
+        check(*case, (2, channels, *image), (outputs, channels, *kernel), pads=(kernel[0] // 2, kernel[1] // 2) * 2)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_odd_shapes(data: st.DataObject) -> None:
@@ -151,7 +157,7 @@ def test_odd_shapes(data: st.DataObject) -> None:
 
 def sample(name: str) -> tuple[ConvolutionShape, Array, Array]:
     """Return a small convolution that the algorithm takes, with its arrays."""
-    for kernel, groups in itertools.product([(3, 3), (5, 5), (1, 3), (3, 1), (1, 5), (5, 1)], (1, 21)):
+    for kernel, groups in itertools.product([(3, 3), (5, 5), (1, 3), (3, 1), (1, 5), (5, 1), (6, 7)], (1, 21)):
         shape = sizes((2, 21, 11, 10), (21, 21 // groups, *kernel), pads=(1, 2, 1, 2), group=groups)
         if native.supports(name, shape):
             return shape, numbers((2, 11, 10, 21), 3), numbers((21, 21 // groups, *kernel), 4)

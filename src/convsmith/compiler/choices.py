@@ -110,7 +110,11 @@ def fast_forms(shape: ConvolutionShape) -> tuple[str, ...]:
     """Return the Winograd forms worth trying first: larger tiles need more channels than transforms, and enough pixels to fill."""
     if min(shape.in_channels, shape.out_channels) < 32 or operations_of(shape) < 20 * ALONE_OPERATIONS:
         return ()
-    side = min(shape.windows.output)
+    side, kernel = min(shape.windows.output), min(shape.windows.kernel)
+    if kernel > 5:
+        # multiplications of an output: parts of the kernel times points, over the outputs of a tile
+        costs = {f"winograd_{m}x{m}_{r}x{r}_parts": (-(-kernel // r) / m) ** 2 for m, r in ((5, 4), (4, 5))}
+        return tuple(sorted(costs, key=costs.__getitem__)) if side >= 12 else ()
     large, small = ("winograd_6x6_3x3",) if side >= 56 else (), ("winograd_4x4_3x3",) if side >= 12 else ()
     return (*large, *small, *(("winograd_4x4_5x5",) if side >= 12 else ()))
 

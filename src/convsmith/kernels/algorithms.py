@@ -59,8 +59,12 @@ WINOGRAD: dict[str, float] = {
     "winograd_4x1_3x1": 1e-5,
     "winograd_1x4_1x5": 2e-5,
     "winograd_4x1_5x1": 2e-5,
+    "winograd_5x5_4x4_parts": 5e-5,
+    "winograd_4x4_5x5_parts": 5e-5,
 }
-"""The forms F(outputs, kernel) and their accuracy: it falls with the number of points, outputs + kernel - 1 along an axis."""
+"""The forms F(outputs, kernel) and their accuracy: it falls with the number of points, outputs + kernel - 1 along an axis.
+
+Those in parts take larger kernels, cut into parts of the size named."""
 
 
 def native_algorithm(name: str) -> Algorithm:
