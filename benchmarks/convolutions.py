@@ -31,7 +31,8 @@ from onnx import TensorProto, helper, numpy_helper
 from peak import fma_gflops
 from torch.utils import mkldnn
 
-from convsmith.kernels import ALGORITHMS, ConvolutionShape, Epilogue, convolution_shape, native
+from convsmith import _native
+from convsmith.kernels import ALGORITHMS, ConvolutionShape, convolution_shape, native
 
 Contestants = dict[str, Callable[[], object]]
 ROUNDS, THREADS, BLOCK_S, PAUSE_S = 9, 2, 0.004, 0.02
@@ -109,22 +110,30 @@ def ours(x: np.ndarray, conv: torch.nn.Conv2d, shape: ConvolutionShape) -> Conte
     """Return every algorithm that takes the layer, after comparing its output with torch's."""
     x_nhwc, w = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), conv.weight.detach().numpy()
     assert conv.bias is not None
-    epilogue = Epilogue(bias=conv.bias.detach().numpy())
+    bias = conv.bias.detach().numpy()
     expected = conv(torch.from_numpy(x)).numpy().transpose(0, 2, 3, 1)
     found: Contestants = {}
     for name in native.names(native.instruction_set()):
         if not native.supports(name, shape):
             continue
-        y, prepared = np.empty(expected.shape, np.float32), native.prepare(name, w, shape)
-        scratch = native.aligned_floats(native.workspace_bytes(name, shape, THREADS) // 4 + 16)
-
-        def run(name: str = name, prepared: Any = prepared, y: np.ndarray = y, scratch: np.ndarray = scratch) -> object:
-            return native.run_nhwc(name, x_nhwc, prepared, shape, epilogue, out_nhwk=y, workspace=scratch, threads=THREADS)
-
+        y = np.empty(expected.shape, np.float32)
+        run = engine_step(name, x_nhwc.reshape(-1), w, bias, y.reshape(-1), shape)
         run()
         assert np.max(np.abs(y - expected)) <= 2 * ALGORITHMS[name].accuracy * np.max(np.abs(expected)), name
         found[f"convsmith {name}"] = run
     return found
+
+
+def engine_step(name: str, x: np.ndarray, w: np.ndarray, bias: np.ndarray, y: np.ndarray, shape: ConvolutionShape) -> Callable[[], object]:
+    """Return the layer as the native engine runs it: a program of one step, on arrays that stay."""
+    level = native.instruction_set()
+    program = _native.Program(level, native.workspace_bytes(name, shape, THREADS) // 4 + 16, [x.size], [y.size])
+    program.constant(native.prepare(name, w, shape, level).values)
+    program.constant(bias)
+    # output, input, weights, bias, no residual, scratch memory; the numbers are those of native/steps.cc
+    places = [(3, 0, 0), (2, 0, 0), (1, 0, 0), (1, 1, 0), (4, 0, 0), (0, 0, 0)]
+    program.add("convolution", name, places, [*native.sizes(shape), 0, 0], [0.0, 0.0], THREADS)
+    return lambda: program.run([x], [y])
 
 
 def race(contestants: Contestants) -> dict[str, list[float]]:

@@ -139,9 +139,20 @@ inline void clear_floats(float* to, long count) {
     for (long i = 0; i < count; i += kLanes) store(to + i, F{});
 }
 
+// Gathers a window that lies within the image, rows of adjacent floats.
+inline void gather_inside(const Convolution& v, const Window& window, float* line) {
+    const long count = long(v.s) * v.x_pitch, rest = count % kLanes, step = long(v.dilation_h) * v.w * v.x_pitch;
+    const float* from = window.image + (long(window.top) * v.w + window.left) * v.x_pitch;
+    for (int r = 0; r < v.r; ++r, from += step, line += count) {
+        for (long i = 0; i < count - rest; i += kLanes) store(line + i, load(from + i));
+        if (rest) store(line + count - rest, load_part(from + count - rest, int(rest)));
+    }
+}
+
 // Gathers any window into the line.
 inline void gather(const Convolution& v, const Window& window, int channels, float* line) {
     const bool whole_rows = v.dilation_w == 1 && v.x_pitch == channels;
+    if (whole_rows && window.holds_row(0) && window.holds_row(v.r - 1)) return gather_inside(v, window, line);
     for (int r = 0; r < v.r; ++r) {
         if (whole_rows && window.holds_row(r)) {
             copy_floats(line, window.tap(r, 0), long(v.s) * channels);

@@ -32,14 +32,22 @@ inline F gathered(const Pooling& p, const float* window, const Taps& rows, const
                   int count) {
     const long row_step = long(p.dilation_h) * p.w * p.x_pitch, step = long(p.dilation_w) * p.x_pitch;
     F sum = all(Largest ? -__builtin_inff() : 0.0f);
+    // The maximum of the numbers and that of the magnitudes, where NaN lies above infinity: NaN wins, as in NumPy, and
+    // neither waits long for the tap before.
+    U magnitude = {};
     for (int r = rows.first; r < rows.last; ++r)
         for (int s = columns.first; s < columns.last; ++s) {
             const float* const at = window + r * row_step + s * step + channel;
             const F v = count >= kLanes ? load(at) : load_part(at, count);
-            // NaN wins, as in NumPy: where v is one, or the maximum so far is
-            sum = Largest ? blend((v > sum) | (v != v), v, sum) : sum + v;
+            if constexpr (Largest) {
+                const U size = bits(v) & all(0x7fffffffu);
+                magnitude = magnitude > size ? magnitude : size;
+                sum = larger(v, sum);
+            } else {
+                sum += v;
+            }
         }
-    return sum;
+    return Largest ? blend((I)(magnitude > all(0x7f800000u)), value(all(0x7fc00000u)), sum) : sum;
 }
 
 template <bool Largest>
