@@ -34,6 +34,12 @@ struct Cut {
     Cut(const Convolution& v, const Product& p, int threads) {
         const long row_bytes = packed_rows(1, p.depth) * long(sizeof(float));
         long most = long(caches().second) / 2 / row_bytes / kRows * kRows;
+        // Weights that fit in the second-level cache are read again for every few rows, which then stay in the first.
+        const long weight_bytes = packed_columns(p.columns, p.depth) * long(sizeof(float));
+        if (weight_bytes <= long(caches().second) / 2) {
+            const long near = long(caches().first) / 2 / row_bytes / kRows * kRows;
+            if (near < most) most = near;
+        }
         if (most < kRows) most = kRows;
         const long wanted = threads > 1 ? 4L * threads : 1;
         blocks = (p.rows + most - 1) / most;
@@ -47,7 +53,10 @@ struct Cut {
         block_rows = (p.rows + blocks - 1) / blocks;
         blocks = (p.rows + block_rows - 1) / block_rows;
         const int panels = panel_count(p.columns);
-        const long pieces = (wanted + blocks * v.groups - 1) / (blocks * v.groups);
+        // Rows are packed once for each thread that takes some of their panels: where rows can be shared out evenly,
+        // their panels are not.
+        const long shares = blocks * v.groups;
+        const long pieces = shares >= threads && shares % threads == 0 ? 1 : (wanted + shares - 1) / shares;
         chunks = pieces < panels ? int(pieces) : panels;
         chunk_panels = (panels + chunks - 1) / chunks;
         chunks = (panels + chunk_panels - 1) / chunk_panels;
