@@ -47,7 +47,7 @@ class Emulated(nn.Module):
         self._rounders: dict[str, tuple[int, Round]] = {}
         for index, assigned in enumerate(self.assignments):
             if assigned.role == "activation" and assigned.rule is not None and assigned.rule.format is not None:
-                self._rounders[assigned.tensor] = index, _activation_round(assigned, assigned.rule, ranges, seed)
+                self._rounders[assigned.tensor] = index, activation_round(assigned, assigned.rule, ranges, seed)
         self._inputs = tuple(value.name for value in graph.inputs)
         self.network = pytorch.write(round_weights(graph, self.assignments, seed)).eval()
         self.network.on_output = self._on_output
@@ -136,7 +136,8 @@ def _round_weight(w: NDArray[Any], rule: Rule, axis: int | None, seed: int, stre
     return formats.round_array(w, rule.format, rule.rounding, rule.overflow, seed=seed, stream=stream, scale=scale, axis=along)
 
 
-def _activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, seed: int) -> Round:
+def activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, seed: int) -> Round:
+    """Return what rounds an activation as it is stored under a rule, whose rounding may be another than the assignment's."""
     fmt = rule.format
     assert fmt is not None
     if rule.scale == "none":
