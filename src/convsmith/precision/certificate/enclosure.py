@@ -1,12 +1,13 @@
 """What every value of a network can be under a plan: centre and radius, carried from the image to the scores, and the way back.
 
-All numbers are float64, and every radius is enlarged by more than the rounding errors of its own computation: sums of n products have at
-most ``gamma(n)`` of the sum of magnitudes (Higham 2002, section 3.1), whatever their order, and no other way of multiplying matrices is
-used here: torch's float64 convolution is a matrix product.
+Every radius is enlarged by more than the rounding errors of its own computation: a sum of n products is off by at most ``gamma(n)`` of the
+sum of magnitudes (Higham 2002, section 3.1), whatever the order, and no other way of convolving is used here than sums of products.
 """
 
 from __future__ import annotations
 
+import math
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,19 +22,32 @@ from convsmith.interop.torch_operators import OPERATORS, pooled
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound
 from convsmith.precision.certificate.setting import AVERAGES, MAXIMA, MOVES, POINTWISE, PRODUCTS, Setting, Store
 
-#: A few rounding errors of float64, relative and absolute.
-FEW: Final = 2.0**-49
-LEAST: Final = 1e-300
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the bounds are computed in. ``few``: four of its rounding errors; ``least``: more than what all its underflows can add up to."""
+
+    dtype: torch.dtype
+    unit: float
+    least: float
+
+    @property
+    def few(self) -> float:
+        return 4 * self.unit
+
+    def gamma(self, n: int) -> float:
+        """Return the bound of n rounding errors, infinite where they are too many to be bounded so."""
+        return (n + 8) * self.unit * 1.02 if (n + 8) * self.unit < 0.02 else math.inf
 
 
-def gamma(n: int) -> float:
-    """Return the bound of n rounding errors of float64, with room for as many again."""
-    return (2 * n + 16) * 2.0**-53
+FLOAT64: Final = Numbers(torch.float64, 2.0**-53, 1e-290)
+#: oneDNN on x86 adds products in some order; libraries of other processors may use Winograd's algorithm, which has other errors.
+FAST: Final = Numbers(torch.float32, 2.0**-24, 1e-30) if platform.machine() in ("x86_64", "AMD64") else FLOAT64
 
 
 @dataclass
 class Enclosure:
-    """Values within ``radius`` of ``centre``, float64."""
+    """Values within ``radius`` of ``centre``."""
 
     centre: Tensor
     radius: Tensor
@@ -84,16 +98,25 @@ NOTHING: Final = SumBound(0.0, 0.0, 1.0, 0.0)
 
 
 @torch.no_grad()
-def walk(graph: Graph, x: Tensor, setting: Setting | None, bounds: Bounds, *, keep: bool = False, likely: bool = False) -> Walk:
+def walk(
+    graph: Graph,
+    x: Tensor,
+    setting: Setting | None,
+    bounds: Bounds,
+    *,
+    keep: bool = False,
+    likely: bool = False,
+    numbers: Numbers = FAST,
+) -> Walk:
     """Carry a batch of images through the network.
 
-    ``setting`` None: exact arithmetic, so that radii hold nothing but the errors of float64. ``bounds``: of the sums of each layer.
+    ``setting`` None: exact arithmetic, so that radii hold nothing but the errors of ``numbers``. ``bounds``: of the sums of each layer.
     ``keep``: keep the links; ``likely``: rounding errors are mean-zero in them.
     """
     found = Walk()
-    step = _Step(graph, setting, bounds, found, keep, likely)
+    step = _Step(graph, setting, bounds, found, keep, likely, numbers)
     name = graph.inputs[0].name
-    found.values[name] = step.stored(name, Enclosure(x.double(), torch.zeros_like(x, dtype=torch.float64)))
+    found.values[name] = step.stored(name, Enclosure(x.to(numbers.dtype), torch.zeros_like(x, dtype=numbers.dtype)))
     last = {source: node.name for node in graph for source in node.inputs}
     for node in graph:
         output = node.outputs[0]
@@ -109,8 +132,11 @@ def walk(graph: Graph, x: Tensor, setting: Setting | None, bounds: Bounds, *, ke
 class _Step:
     """The rules of one operator each."""
 
-    def __init__(self, graph: Graph, setting: Setting | None, bounds: Bounds, found: Walk, keep: bool, likely: bool) -> None:
+    def __init__(
+        self, graph: Graph, setting: Setting | None, bounds: Bounds, found: Walk, keep: bool, likely: bool, numbers: Numbers
+    ) -> None:
         self.graph, self.setting, self.bounds, self.found, self.keep, self.likely = graph, setting, bounds, found, keep, likely
+        self.numbers, self.few, self.least = numbers, numbers.few, numbers.least
 
     def run(self, node: Node) -> Enclosure:
         if node.op in PRODUCTS or node.op in AVERAGES:
@@ -126,7 +152,7 @@ class _Step:
         if not name or name in self.found.values:
             return self.found.values.get(name)
         weight = self.graph.weights[name]
-        return constant(weight) if weight.dtype.kind == "f" else weight
+        return constant(weight, self.numbers.dtype) if weight.dtype.kind == "f" else weight
 
     def link(self, node: Node, link: Link) -> None:
         if self.keep:
@@ -137,17 +163,17 @@ class _Step:
     def products(self, node: Node) -> Enclosure:
         """Enclose what a layer of products or averages gives: machine sums around the float64 sum of the stored inputs."""
         x: Enclosure = self.given(node.inputs[0])
-        layer = Layer(self.graph, node)
+        layer = Layer(self.graph, node, self.numbers.dtype)
         with torch.set_grad_enabled(self.keep):
             source = x.centre.detach().requires_grad_(self.keep)
             z = layer(source)
         centre, size_x = z.detach(), source.detach().abs()
         terms = terms_of(self.graph, node, size_x)
-        own, bound = gamma(terms), self.bounds.get(node.name, NOTHING)
-        if not np.isfinite(bound.relative + bound.absolute + bound.reach):
+        own, bound = self.numbers.gamma(terms), self.bounds.get(node.name, NOTHING)
+        if not math.isfinite(bound.relative + bound.absolute + bound.reach + own):
             self.found.blame(torch.ones(len(centre), dtype=torch.bool), f"sums of layer {node.name!r} have no bound: too many terms for so few bits")
             return Enclosure(centre, torch.full_like(centre, torch.inf))
-        factor = bound.relative + own
+        factor = (bound.relative + own) * (1 + 2 * own)
         if self.keep:
             size = layer.size(size_x + x.radius)
             carried = layer.spread(x.radius)
@@ -158,20 +184,20 @@ class _Step:
             radius = radius + factor * layer.bias_size
             size = radius / factor
             radius = radius + bound.absolute
-        radius = radius * (1 + own) + FEW * centre.abs() + LEAST
-        self._check_reach(node, layer, bound, size, size_x + x.radius)
+        radius = radius * (1 + own) + self.few * centre.abs() + self.least
+        self._check_reach(node, layer, bound, size, size_x + x.radius, own)
         if self.keep:
             self._keep_products(node, source, z, bound, size, own, radius)
         return Enclosure(centre, radius)
 
-    def _check_reach(self, node: Node, layer: Layer, bound: SumBound, size: Tensor, most: Tensor) -> None:
+    def _check_reach(self, node: Node, layer: Layer, bound: SumBound, size: Tensor, most: Tensor, own: float) -> None:
         if self.setting is None:
             return
         limit = self.setting.sums[node.name].limit
         count = 1 if node.op in PRODUCTS else terms_of(self.graph, node, most)
 
         def beyond(size: Tensor) -> Tensor:
-            return ~(bound.reach * count * size.flatten(1) * (1 + 2.0**-30) + bound.reach_absolute <= limit).all(1)
+            return ~(bound.reach * count * size.flatten(1) * (1 + 2 * own) + bound.reach_absolute <= limit).all(1)
 
         outside = beyond(size)
         if outside.any() and not self.keep:
@@ -181,8 +207,8 @@ class _Step:
     def _keep_products(
         self, node: Node, source: Tensor, z: Tensor, bound: SumBound, size: Tensor, own: float, radius: Tensor
     ) -> None:
-        # the way back is computed in float64 too: its rounding errors meet deviations of at most the radius
-        steady = own * size + gamma(4 * terms_back(self.graph, node)) * radius + FEW * z.detach().abs() + LEAST
+        # the way back has rounding errors of its own, which meet deviations of at most the radius
+        steady = own * size + self.numbers.gamma(terms_back(self.graph, node)) * radius + self.few * z.detach().abs() + self.least
         link = Link(node.inputs[:1], lambda g: torch.autograd.grad(z, source, g, retain_graph=True))
         if self.likely:
             link.bounded = steady + bound.steady * size + bound.steady_absolute
@@ -221,7 +247,7 @@ class _Step:
         with torch.set_grad_enabled(self.keep):
             y = sources[0] + sources[1]
         centre, carried = y.detach(), a.radius + b.radius
-        error = FEW * centre.abs() + LEAST
+        error = self.few * centre.abs() + self.least
         if self.setting is not None:
             error = error + FLOAT32.relative * (centre.abs() + carried) + FLOAT32.absolute
         if self.keep:
@@ -229,10 +255,10 @@ class _Step:
             link = Link(
                 tuple(name for name, place in zip(node.inputs, places, strict=True) if place),
                 lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True),
-                bounded=error + FEW * carried,
+                bounded=error + self.few * carried,
             )
             self.link(node, link)
-        return Enclosure(centre, (carried + error) * (1 + FEW))
+        return Enclosure(centre, (carried + error) * (1 + self.few))
 
     def maximum(self, node: Node) -> Enclosure:
         """Enclose maxima; where one input is the largest whatever happens, the output is that input."""
@@ -241,16 +267,16 @@ class _Step:
             low = x.low.detach().requires_grad_(self.keep)
             ends = windows_of(node, low)
         most = windows_of(node, x.high.detach())
-        y = _between(ends.detach().amax(-1), most.amax(-1))
+        y = self.between(ends.detach().amax(-1), most.amax(-1))
         if self.keep:
             # the input with the largest lower end is the maximum for certain where no other reaches above that end
             chosen = ends.detach().argmax(-1, keepdim=True)
             certain = most.scatter(-1, chosen, -torch.inf).amax(-1) <= ends.detach().amax(-1)
             with torch.enable_grad():
                 taken = ends.gather(-1, chosen).squeeze(-1)
-            bounded = torch.where(certain, FEW * (y.centre.abs() + y.radius) + LEAST, y.radius)
+            bounded = torch.where(certain, self.few * (y.centre.abs() + y.radius) + self.least, y.radius)
             back = lambda g: torch.autograd.grad(taken, low, g, retain_graph=True)  # noqa: E731
-            self.link(node, Link(node.inputs[:1], back, certain.double(), bounded=bounded))
+            self.link(node, Link(node.inputs[:1], back, certain.to(low.dtype), bounded=bounded))
         return y
 
     # functions of one number ----------------------------------------------------------------------------------------------------
@@ -260,24 +286,24 @@ class _Step:
         low, high = x.low.detach(), x.high.detach()
         if node.op == "Clip":
             limits = [None if not name else float(self.graph.weights[name].reshape(-1)[0]) for name in (*node.inputs[1:], "", "")[:2]]
-            y = _between(low.clamp(*limits), high.clamp(*limits))
+            y = self.between(low.clamp(*limits), high.clamp(*limits))
             inside = torch.ones_like(low, dtype=torch.bool)
             inside &= True if limits[0] is None else low >= limits[0]
             inside &= True if limits[1] is None else high <= limits[1]
-            return self._sloped(node, x, y, inside.double(), torch.zeros_like(low), torch.where(inside, 0.0, y.radius))
+            return self._sloped(node, x, y, inside.to(low.dtype), torch.zeros_like(low), torch.where(inside, 0.0, y.radius))
         alpha = 0.0 if node.op == "Relu" else float(node.attributes.get("alpha", 0.01))  # type: ignore[arg-type]
         below, above = torch.where(low > 0, low, alpha * low), torch.where(high > 0, high, alpha * high)
-        rounding = 0.0 if node.op == "Relu" else FEW + (FLOAT32.relative if self.setting is not None else 0.0)
-        y = _between(below, above)
-        slack = rounding * torch.maximum(below.abs(), above.abs()) + (LEAST if rounding else 0.0)
+        rounding = 0.0 if node.op == "Relu" else self.few + (FLOAT32.relative if self.setting is not None else 0.0)
+        y = self.between(below, above)
+        slack = rounding * torch.maximum(below.abs(), above.abs()) + (self.least if rounding else 0.0)
         if rounding and self.setting is not None:
             slack = slack + FLOAT32.absolute
         # the chord of a convex function; it is above the function by most at zero
-        width = (high - low).clamp_min(LEAST)
+        width = (high - low).clamp_min(self.least)
         unstable = (low < 0) & (high > 0)
         slope = torch.where(unstable, (above - below) / width, torch.where(low >= 0, 1.0, alpha))
         gap = torch.where(unstable, (below - slope * low).clamp_min(0.0), 0.0)
-        bounded = gap / 2 + unstable * FEW * torch.maximum(low.abs(), high.abs()) + slack
+        bounded = gap / 2 + unstable * self.few * torch.maximum(low.abs(), high.abs()) + slack
         flat = unstable & (y.radius <= bounded)
         slope, gap, bounded = torch.where(flat, 0.0, slope), torch.where(flat, 0.0, gap), torch.where(flat, y.radius + slack, bounded)
         y = Enclosure(torch.where(unstable, y.centre, torch.where(low >= 0, x.centre.detach(), alpha * x.centre.detach())), y.radius)
@@ -297,8 +323,8 @@ class _Step:
         if store.wraps:
             outside = ((low < store.low) | (high > store.high)).flatten(1).any(1)
             self.found.blame(outside, f"values of layer {store.assigned.layer!r} may wrap around")
-        below, above = (torch.from_numpy(np.asarray(way(end.numpy()), np.float64)) for way, end in ((store.down, low), (store.up, high)))
-        y = _between(below, above)
+        below, above = (torch.from_numpy(np.asarray(way(end.numpy()))).to(low.dtype) for way, end in ((store.down, low), (store.up, high)))
+        y = self.between(below, above)
         if self.keep:
             self._keep_store(name, store, value, y)
         return y
@@ -311,7 +337,7 @@ class _Step:
         shift = centre - y.centre
         random = self.likely and store.roundoff.drift is not None
         follows = inside & (y.radius > (0.0 if random else size))
-        slope, small = follows.double(), FEW * (centre.abs() + x.radius) + LEAST
+        slope, small = follows.to(centre.dtype), self.few * (centre.abs() + x.radius) + self.least
         link = Link((name,), lambda g: (g,), slope, torch.where(follows, shift, 0.0))
         if random:
             link.spread = torch.where(follows, size, 0.0)
@@ -321,12 +347,11 @@ class _Step:
             link.bounded = torch.where(follows, size + small, y.radius)
         self.found.links.append((name, link))
 
-
-def _between(low: Tensor, high: Tensor) -> Enclosure:
-    """Return the enclosure of an interval; no wider than it when its ends are equal."""
-    centre = low + (high - low) / 2
-    radius = torch.maximum(high - centre, centre - low)
-    return Enclosure(centre, torch.where(high == low, 0.0, radius * (1 + FEW) + FEW * centre.abs()))
+    def between(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return the enclosure of an interval, without radius where its ends are equal."""
+        centre = low + (high - low) / 2
+        radius = torch.maximum(high - centre, centre - low)
+        return Enclosure(centre, torch.where(high == low, 0.0, radius * (1 + self.few) + self.few * centre.abs() + self.least))
 
 
 def windows_of(node: Node, x: Tensor) -> Tensor:
@@ -342,12 +367,14 @@ def windows_of(node: Node, x: Tensor) -> Tensor:
 
 
 class Layer:
-    """The linear function of one node of products or averages, in float64, and its magnitudes."""
+    """The linear function of one node of products or averages, and its magnitudes."""
 
-    def __init__(self, graph: Graph, node: Node) -> None:
+    def __init__(self, graph: Graph, node: Node, dtype: torch.dtype) -> None:
         self._operator, self._attributes = OPERATORS[node.op], node.attributes
         given = [graph.weights[name] if name else None for name in node.inputs[1:]]
-        self._weights: list[Any] = [torch.from_numpy(w.astype(np.float64)) if w is not None and w.dtype.kind == "f" else w for w in given]
+        self._weights: list[Any] = [
+            torch.from_numpy(np.array(w)).to(dtype) if w is not None and w.dtype.kind == "f" else w for w in given
+        ]
         self._sizes = [item.abs() if isinstance(item, Tensor) else item for item in self._weights]
         self._pure = list(self._sizes)
         self.bias_size: Tensor = torch.zeros(())
@@ -367,9 +394,9 @@ class Layer:
         return self._operator((x, *self._pure), self._attributes)  # type: ignore[no-any-return]
 
 
-def constant(array: Any) -> Enclosure:
+def constant(array: Any, dtype: torch.dtype) -> Enclosure:
     """Return a weight as an enclosure without radius."""
-    centre = torch.from_numpy(np.asarray(array, np.float64).copy())
+    centre = torch.from_numpy(np.array(array)).to(dtype)
     return Enclosure(centre, torch.zeros_like(centre))
 
 

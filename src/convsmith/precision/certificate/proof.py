@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convsmith.errors import DataError, UsageError
-from convsmith.graph.network import Graph
 from convsmith.graph.shapes import infer_shapes
-from convsmith.precision.certificate.enclosure import FEW, Walk, terms_of, walk
+from convsmith.interop import pytorch
+from convsmith.precision.certificate.enclosure import FAST, FLOAT64, Walk, terms_of, walk
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound, azuma_factor, power, probable, worst
 from convsmith.precision.certificate.setting import AVERAGES, Setting
 
@@ -29,10 +29,10 @@ F64 = NDArray[np.float64]
 class Certificates:
     """What was proved of each image.
 
-    ``classes``: the class of exact arithmetic. ``certain``: proved for every rounding; ``likely``: proved, or proved to fail with
-    probability at most ``failure`` under the model of mean-zero errors. ``margin``: by how much the class is ahead of the score that
-    is proved with the least room; ``bound``: how far that difference can be off; with ``likely_bound`` in probability.
-    ``gaps`` and ``bounds`` hold both for every class. ``reasons``: why there is no proof, "" where there is one.
+    ``classes``: the class in float32, or in exact arithmetic where that was asked for. ``certain``: proved for every rounding; ``likely``: proved, or proved to fail with
+    probability at most ``failure`` under the model of mean-zero errors. ``gaps``: how far the class is ahead of each other under the plan,
+    at the centre of what is possible, or in exact arithmetic; ``bounds``: how far these differences can be off, and ``likely_bounds`` in
+    probability. ``margin`` and ``bound`` are those of the class that comes nearest. ``reasons``: why there is no proof, else "".
     """
 
     classes: NDArray[np.int64]
@@ -78,9 +78,9 @@ class _Range:
     low: Tensor
     high: Tensor
 
-    def narrow(self, rows: Tensor, low: Tensor, high: Tensor, column: int) -> None:
-        self.low[rows, column] = torch.maximum(self.low[rows, column], low)
-        self.high[rows, column] = torch.minimum(self.high[rows, column], high)
+    def narrow(self, rows: Tensor, low: Tensor, high: Tensor, columns: Tensor) -> None:
+        self.low[rows, columns] = torch.maximum(self.low[rows, columns], low)
+        self.high[rows, columns] = torch.minimum(self.high[rows, columns], high)
 
 
 def certify(
@@ -88,12 +88,14 @@ def certify(
     x_nchw: Any,
     *,
     failure: float = 1e-6,
+    exact: bool = False,
     batch: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Certificates:
     """Prove what can be proved of each image.
 
-    ``failure``: the probability that the proof in probability may fail, for each image.
+    ``failure``: the probability that the proof in probability may fail, for each image. ``exact``: compare with the network in exact
+    arithmetic, which takes a float64 pass, and not with float32 as torch computes it.
     Shapes: ``x_nchw`` float32 ``(n, channels, height, width)``.
     Raises: DataError for images that are not finite, or not of the network's size.
     """
@@ -101,10 +103,10 @@ def certify(
     if not 0 < failure < 1:
         raise UsageError(f"failure is a probability above 0 and below 1; got {failure}")
     begin = time.perf_counter()
-    sure, chance = layer_bounds(setting, None, x), layer_bounds(setting, failure / 2, x)
+    prover = _Prover(setting, layer_bounds(setting, None), layer_bounds(setting, failure / 2), failure / 2, exact)
     parts = []
     for start in range(0, len(x), batch):
-        parts.append(_certify_batch(setting, x[start : start + batch], sure, chance, failure / 2))
+        parts.append(prover.batch(x[start : start + batch]))
         if progress:
             progress(min(start + batch, len(x)), len(x))
     joined = [np.concatenate(items) for items in zip(*(part[:-1] for part in parts), strict=True)]
@@ -124,7 +126,7 @@ def _images(setting: Setting, x_nchw: Any) -> Tensor:
     return x
 
 
-def layer_bounds(setting: Setting, failure: float | None, x: Tensor) -> dict[str, SumBound]:
+def layer_bounds(setting: Setting, failure: float | None) -> dict[str, SumBound]:
     """Return the bound of the sums of each layer; with ``failure`` the probability that any sum of one image exceeds its own."""
     graph = setting.rounded
     shapes = infer_shapes(graph, 1)
@@ -160,40 +162,101 @@ def _divided(bound: SumBound) -> SumBound:
     )
 
 
-def _certify_batch(setting: Setting, x: Tensor, sure: Mapping[str, SumBound], chance: Mapping[str, SumBound], failure: float) -> Any:
-    exact = walk(setting.exact, x, None, {}).values[setting.exact.outputs[0].name]
-    classes = exact.centre.argmax(1)
-    reference = _differences(exact.centre, exact.radius, classes)
-    others = torch.arange(exact.centre.shape[1]) != classes[:, None]
-    clear = (reference.low > 0).logical_or(~others).all(1)
+@dataclass
+class _Prover:
+    """The proofs of one setting."""
 
-    first, problems = _prove(setting, x, classes, sure, None)
-    proved = _ahead(first, others) & clear
-    second = _Range(first.low.clone(), first.high.clone())
-    rest = (~proved).nonzero().reshape(-1)
-    if len(rest):
-        tried, _ = _prove(setting, x[rest], classes[rest], chance, failure)
-        second.low[rest], second.high[rest] = tried.low, tried.high
-    likely = proved | (_ahead(second, others) & clear)
-    reasons = tuple(
-        "" if proved[i] else "the class is not clear in exact arithmetic" if not clear[i] else problems.get(i, BEYOND) for i in range(len(x))
-    )
-    gaps = (reference.low + reference.high) / 2
-    return (
-        classes.numpy(),
-        proved.numpy(),
-        likely.numpy(),
-        gaps.numpy(),
-        _furthest(first, reference).numpy(),
-        _furthest(second, reference).numpy(),
-        reasons,
-    )
+    setting: Setting
+    sure: Mapping[str, SumBound]
+    chance: Mapping[str, SumBound]
+    failure: float
+    exact: bool
+
+    def __post_init__(self) -> None:
+        self.name = self.setting.rounded.outputs[0].name
+        self.float32 = pytorch.write(self.setting.exact).eval()
+
+    def batch(self, x: Tensor) -> tuple[Any, ...]:
+        """Return the columns of `Certificates` for some images."""
+        reference, classes, clear = self.reference(x)
+        first, centre, problems = self.prove(x, classes, self.sure, None)
+        others = torch.arange(centre.shape[1]) != classes[:, None]
+        proved = _ahead(first, others) & clear
+        second = _Range(first.low.clone(), first.high.clone())
+        rest = (~proved).nonzero().reshape(-1)
+        if len(rest):
+            tried, _, _ = self.prove(x[rest], classes[rest], self.chance, self.failure)
+            second.low[rest] = torch.maximum(second.low[rest], tried.low)
+            second.high[rest] = torch.minimum(second.high[rest], tried.high)
+        likely = _ahead(second, others) & clear
+        told = {True: BEYOND, False: "the class is not clear in exact arithmetic"}
+        reasons = tuple("" if proved[i] else problems.get(i, told[bool(clear[i])]) for i in range(len(x)))
+        within = reference or _Range(centre, centre)
+        columns = (classes, proved, likely, (within.low + within.high) / 2, _furthest(first, within), _furthest(second, within))
+        return (*(column.numpy() for column in columns), reasons)
+
+    def reference(self, x: Tensor) -> tuple[_Range | None, Tensor, Tensor]:
+        """Return the differences of scores in exact arithmetic when they are wanted, the class, and whether it is beyond doubt."""
+        if not self.exact:
+            with torch.no_grad():
+                scores = self.float32(x)
+            return None, scores.argmax(1), torch.ones(len(x), dtype=torch.bool)
+        found = walk(self.setting.exact, x, None, {}, numbers=FLOAT64).values[self.name]
+        classes = found.centre.argmax(1)
+        reference = _differences(found.centre, found.radius, classes, FLOAT64.few)
+        others = torch.arange(found.centre.shape[1]) != classes[:, None]
+        return reference, classes, _ahead(reference, others)
+
+    def prove(
+        self, x: Tensor, classes: Tensor, bounds: Mapping[str, SumBound], failure: float | None
+    ) -> tuple[_Range, Tensor, dict[int, str]]:
+        """Return what the differences of scores can be under the plan, those of the centre, and what went wrong for which image.
+
+        The way back is walked for the rival of each image, then for whatever is not decided. ``failure``: of the way back, in a proof in
+        probability.
+        """
+        kept = self.walk(x, bounds, failure)
+        scores = kept.values[self.name]
+        found = _differences(scores.centre.detach(), scores.radius, classes, FAST.few)
+        centre = (found.low + found.high) / 2
+        problems = kept.problems
+        for index in problems:
+            found.low[index], found.high[index] = -torch.inf, torch.inf
+        others = torch.arange(centre.shape[1]) != classes[:, None]
+        rows = torch.tensor([index not in problems for index in range(len(x))]).nonzero().reshape(-1)
+        if len(rows):
+            self.back(kept, found, torch.arange(len(x)), rows, classes, torch.where(others, found.low, torch.inf).argmin(1), failure)
+            rows = rows[~_ahead(found, others)[rows]]
+        if len(rows):
+            kept = self.walk(x[rows], bounds, failure)
+            for column in range(centre.shape[1]):
+                if ((found.low[rows, column] <= 0) & (classes[rows] != column)).any():
+                    inner = torch.arange(len(rows))
+                    self.back(kept, found, rows, inner, classes[rows], torch.full((len(rows),), column), failure)
+        return found, centre, problems
+
+    def walk(self, x: Tensor, bounds: Mapping[str, SumBound], failure: float | None) -> Walk:
+        return walk(self.setting.rounded, x, self.setting, bounds, keep=True, likely=failure is not None)
+
+    def back(
+        self, kept: Walk, found: _Range, places: Tensor, rows: Tensor, classes: Tensor, columns: Tensor, failure: float | None
+    ) -> None:
+        """Walk back from the difference of two scores of each image and narrow it in ``found``, in whose rows ``places`` the images are."""
+        centre = kept.values[self.name].centre.detach()
+        start = torch.zeros_like(centre)
+        start[torch.arange(len(centre)), classes] += 1
+        start[torch.arange(len(centre)), columns] -= 1
+        offset, reach = _reach_back(kept, self.name, start, None if failure is None else failure / (centre.shape[1] - 1))
+        middle = (start * centre).sum(1, dtype=torch.float64) + offset
+        reach = reach * (1 + 16 * FAST.unit) + 1e-15 * middle.abs()
+        found.narrow(places[rows], (middle - reach)[rows], (middle + reach)[rows], columns[rows])
 
 
-def _differences(centre: Tensor, radius: Tensor, classes: Tensor) -> _Range:
+def _differences(centre: Tensor, radius: Tensor, classes: Tensor, few: float) -> _Range:
     rows = torch.arange(len(centre))
+    centre, radius = centre.double(), radius.double() * (1 + few)
     middle = centre[rows, classes][:, None] - centre
-    reach = (radius[rows, classes][:, None] + radius) * (1 + FEW) + FEW * middle.abs()
+    reach = (radius[rows, classes][:, None] + radius) * (1 + 2.0**-50) + 2.0**-50 * middle.abs()
     return _Range(middle - reach, middle + reach)
 
 
@@ -206,49 +269,11 @@ def _furthest(found: _Range, exact: _Range) -> Tensor:
     return torch.maximum(exact.high - found.low, found.high - exact.low)
 
 
-def _prove(
-    setting: Setting, x: Tensor, classes: Tensor, bounds: Mapping[str, SumBound], failure: float | None
-) -> tuple[_Range, dict[int, str]]:
-    """Return what the differences of scores can be; the way back is walked for images that intervals do not decide.
-
-    ``failure``: for proofs in probability, what the way back may fail with.
-    """
-    name = setting.rounded.outputs[0].name
-    forward = walk(setting.rounded, x, setting, bounds)
-    scores = forward.values[name]
-    found = _differences(scores.centre, scores.radius, classes)
-    for index in forward.problems:
-        found.low[index], found.high[index] = -torch.inf, torch.inf
-    others = torch.arange(scores.centre.shape[1]) != classes[:, None]
-    open_rows = (~_ahead(found, others)).nonzero().reshape(-1)
-    open_rows = open_rows[[int(row) not in forward.problems for row in open_rows]] if len(open_rows) else open_rows
-    if len(open_rows):
-        kept = walk(setting.rounded, x[open_rows], setting, bounds, keep=True, likely=failure is not None)
-        _walk_back(setting.rounded, kept, found, open_rows, classes[open_rows], failure)
-    return found, forward.problems
-
-
-def _walk_back(graph: Graph, kept: Walk, found: _Range, rows: Tensor, classes: Tensor, failure: float | None) -> None:
-    name = graph.outputs[0].name
-    centre = kept.values[name].centre.detach()
-    count = centre.shape[1]
-    for column in range(count):
-        if not ((classes != column) & (found.low[rows, column] <= 0)).any():
-            continue
-        start = torch.zeros_like(centre)
-        start[torch.arange(len(rows)), classes] += 1
-        start[:, column] -= 1
-        offset, reach = _reach_back(kept, name, start, None if failure is None else failure / (count - 1))
-        middle = (start * centre).sum(1) + offset
-        reach = reach * (1 + 2.0**-40) + FEW * (start.abs() * centre.abs()).sum(1)
-        found.narrow(rows, middle - reach, middle + reach, column)
-
-
 def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> tuple[Tensor, Tensor]:
     """Return where the linear function ``start`` of the scores lies, from the centre, and within what."""
-    offset, bounded = torch.zeros(len(start), dtype=torch.float64), torch.zeros(len(start), dtype=torch.float64)
+    offset = torch.zeros(len(start), dtype=torch.float64)
     # of sums in trees, of compensated sums, of stores
-    trees, compensated, stores, sizes = (torch.zeros_like(bounded) for _ in range(4))
+    bounded, trees, compensated, stores, sizes = (torch.zeros_like(offset) for _ in range(5))
     weights = {name: start}
     for output, link in reversed(kept.links):
         g = weights.pop(output, None)
@@ -267,7 +292,7 @@ def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> 
         g = g if link.slope is None else g * link.slope
         for source, part in zip(link.sources, link.back(g), strict=True):
             weights[source] = weights[source] + part if source in weights else part
-    reach = bounded + FEW * sizes
+    reach = bounded + FAST.few * sizes
     if failure is not None:
         factor = azuma_factor(failure)
         reach = reach + torch.maximum(factor * (trees + stores).sqrt(), compensated + factor * stores.sqrt())
@@ -275,4 +300,4 @@ def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> 
 
 
 def _total(x: Tensor) -> Tensor:
-    return x.flatten(1).sum(1)
+    return x.flatten(1).sum(1, dtype=torch.float64)
