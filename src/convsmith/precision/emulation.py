@@ -126,14 +126,19 @@ def round_weights(graph: Graph, assignments: tuple[Assignment, ...], seed: int =
 
 def _round_weight(w: NDArray[Any], rule: Rule, axis: int | None, seed: int, stream: int) -> NDArray[np.float32]:
     assert rule.format is not None
-    scale, along = None, None
-    if rule.scale != "none":
-        along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
-        others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
-        size = np.abs(w)
-        largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
-        scale = step_size(largest, formats.max_value(rule.format))
+    scale, along = weight_steps(w, rule, axis)
     return formats.round_array(w, rule.format, rule.rounding, rule.overflow, seed=seed, stream=stream, scale=scale, axis=along)
+
+
+def weight_steps(w: NDArray[Any], rule: Rule, axis: int | None) -> tuple[NDArray[np.float32] | None, int | None]:
+    """Return the step sizes of a weight, and the axis along which there are several; None and None where a rule has no scale."""
+    if rule.scale == "none" or rule.format is None:
+        return None, None
+    along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
+    others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
+    size = np.abs(w)
+    largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
+    return step_size(largest, formats.max_value(rule.format)), along
 
 
 def activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, seed: int) -> Round:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -118,7 +118,9 @@ def _images(setting: Setting, x_nchw: Any) -> Tensor:
     x = torch.as_tensor(x_nchw)
     wanted = setting.exact.inputs[0].shape
     if x.dtype != torch.float32 or x.dim() != len(wanted) or not len(x) or tuple(x.shape[1:]) != tuple(wanted[1:]):
-        raise DataError(f"the network takes float32 images (n, {', '.join(map(str, wanted[1:]))}), at least one; got {x.dtype}, {tuple(x.shape)}")
+        raise DataError(
+            f"the network takes float32 images (n, {', '.join(map(str, wanted[1:]))}), at least one; got {x.dtype}, {tuple(x.shape)}"
+        )
     broken = (~torch.isfinite(x).flatten(1).all(1)).nonzero().reshape(-1).tolist()
     if broken:
         shown = ", ".join(map(str, broken[:5])) + (" ..." if len(broken) > 5 else "")
@@ -146,19 +148,16 @@ def layer_bounds(setting: Setting, failure: float | None) -> dict[str, SumBound]
 
 
 def _divided(bound: SumBound) -> SumBound:
-    """Return the bound of an average: a sum, then a division in float32 or a product with a rounded reciprocal."""
+    """Return the bound of an average: a sum, then a division in float32 or a product with a rounded reciprocal, as if of each product."""
     once = power(FLOAT32.relative, 3)
-    return SumBound(
-        (1 + bound.relative) * (1 + once) - 1 + 2.0**-50,
-        bound.absolute * (1 + once) + FLOAT32.absolute,
-        bound.reach,
-        bound.reach_absolute,
-        bound.spread * (1 + once),
-        bound.spread_absolute * (1 + once),
-        bound.steady + once * (1 + bound.relative),
-        bound.steady_absolute + once * bound.absolute + FLOAT32.absolute,
-        (1 + bound.compensated) * (1 + once) - 1 if bound.compensated else 0.0,
-        bound.compensated_absolute * (1 + once),
+    return replace(
+        bound,
+        relative=(1 + bound.relative) * (1 + once) - 1 + 2.0**-50,
+        absolute=bound.absolute * (1 + once) + FLOAT32.absolute,
+        compensated=(1 + bound.compensated) * (1 + once) - 1 if bound.compensated else 0.0,
+        compensated_absolute=bound.compensated_absolute * (1 + once) + FLOAT32.absolute,
+        product=(bound.product + once) * (1 + bound.relative) * (1 + once),
+        plain=bound.plain * (1 + once) + FLOAT32.absolute,
     )
 
 

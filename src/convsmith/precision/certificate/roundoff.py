@@ -7,8 +7,8 @@ Connolly, Higham and Mary 2021, doi 10.1137/20M1334796; Azuma 1967 and Hoeffding
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from convsmith import formats
 from convsmith.formats import Format, Rounding
@@ -34,9 +34,7 @@ class Roundoff:
     def wider(self, other: Roundoff) -> Roundoff:
         """Return what holds for either of two roundings."""
         drift = None if self.drift is None or other.drift is None else max(self.drift, other.drift)
-        return Roundoff(
-            max(self.relative, other.relative), max(self.absolute, other.absolute), min(self.limit, other.limit), drift
-        )
+        return Roundoff(max(self.relative, other.relative), max(self.absolute, other.absolute), min(self.limit, other.limit), drift)
 
 
 #: One operation in float32, whether or not the machine flushes subnormal numbers to zero.
@@ -65,22 +63,49 @@ def power(u: float, count: int) -> float:
 class SumBound:
     """What the sum of ``n`` products and a bias can be, with M the sum of the magnitudes of the exact products and of the bias.
 
-    ``relative M + absolute`` bounds the error of the sum, ``reach M + reach_absolute`` every number that is stored on the way.
-    The rest says how that error adds up over many sums whose errors have mean zero: ``spread M + spread_absolute`` is the root of the sum
-    of the squared bounds of the single roundings, ``steady M + steady_absolute`` what is not random beside them, and ``compensated M +
-    compensated_absolute`` the bound of compensated sums, of which nothing is taken for random.
+    ``relative M + absolute`` bounds the error of additions along any tree, ``compensated M + compensated_absolute`` that of Kahan's sums,
+    ``reach M + reach_absolute`` every number that is stored on the way. ``addition`` and ``product`` are the bounds of one rounding,
+    from which `tree_error` and `spread` find a smaller bound for the sum at hand: ``plain`` adds up their absolute parts.
+    ``factor``: of a bound in probability, how often the root of summed squares is taken; None for one that is certain.
+    ``drift``: the part of a rounding's bound by which its mean can differ from zero.
     """
 
     relative: float
     absolute: float
     reach: float
     reach_absolute: float
-    spread: float = 0.0
-    spread_absolute: float = 0.0
-    steady: float = 0.0
-    steady_absolute: float = 0.0
     compensated: float = 0.0
     compensated_absolute: float = 0.0
+    addition: float = 0.0
+    product: float = 0.0
+    plain: float = 0.0
+    factor: float | None = None
+    drift: float = 0.0
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.relative + self.absolute + self.reach + self.reach_absolute + self.compensated)
+
+    def partial(self, m: Any, s: Any) -> Any:
+        """Return a bound of every partial sum: no part of the terms sums to more than ``(M + |s|) / 2``, s being the sum of all."""
+        return (m + s) / 2 + self.relative * m + self.absolute
+
+    def spread(self, count: Any, m: Any, s: Any) -> Any:
+        """Return the root of the sum of the squared bounds of ``count`` additions and of the products."""
+        return self.addition * count**0.5 * self.partial(m, s) + self.product * m + self.plain
+
+    def steady(self, count: Any, m: Any, s: Any) -> Any:
+        """Return what is not random beside the spread."""
+        return self.drift * (self.addition * count * self.partial(m, s) + self.product * m + self.plain)
+
+    def tree_error(self, count: Any, m: Any, s: Any) -> tuple[Any, Any]:
+        """Return two bounds of the error of additions along a tree, of which the smaller holds.
+
+        ``count``: additions that can round, those of zeros left out; ``m``: M; ``s``: the magnitude of the exact sum.
+        """
+        if self.factor is None:
+            return self.relative * m + self.absolute, self.addition * count * self.partial(m, s) + self.product * m + self.plain
+        return self.relative * m + self.absolute, self.factor * self.spread(count, m, s) + self.steady(count, m, s)
 
 
 def any_tree(n: int, product: Roundoff, addition: Roundoff) -> SumBound:
@@ -144,8 +169,19 @@ def worst(n: int, product: Roundoff, addition: Roundoff, *, exact_sums: bool = F
     """
     if exact_sums:
         rest = (n * product.absolute + addition.absolute) * SLACK
-        return SumBound(product.relative * SLACK, rest, (1 + product.relative) * SLACK, rest)
-    return _either(any_tree(n, product, addition), kahan(n, product, addition))
+        return SumBound(product.relative * SLACK, rest, (1 + product.relative) * SLACK, rest, product=product.relative * SLACK, plain=rest)
+    tree, compensated = any_tree(n, product, addition), kahan(n, product, addition)
+    return SumBound(
+        tree.relative,
+        tree.absolute,
+        max(tree.reach, compensated.reach),
+        max(tree.reach_absolute, compensated.reach_absolute),
+        compensated.relative,
+        compensated.absolute,
+        addition.relative * SLACK,
+        product.relative * SLACK,
+        (n * product.absolute + (n + 1) * addition.absolute) * SLACK,
+    )
 
 
 def probable(n: int, product: Roundoff, addition: Roundoff, failure: float, *, exact_sums: bool = False) -> SumBound:
@@ -154,48 +190,41 @@ def probable(n: int, product: Roundoff, addition: Roundoff, failure: float, *, e
     The error of a tree of additions is the sum of the errors of its roundings, a martingale. By Azuma's inequality it exceeds ``k`` times
     the root of the sum of their squared bounds with probability ``2 exp(-k^2 / 2)``. Those bounds need a bound of the partial sums:
     that is this bound itself, with ``failure`` shared by all of them and each martingale stopped when one exceeds it.
-    Compensated sums keep their deterministic bound. Equal to `worst` where a rounding is not random or where that is smaller.
+    Compensated sums keep their deterministic bound. `worst` where a rounding is not random or where that is smaller.
     """
     sure = worst(n, product, addition, exact_sums=exact_sums)
-    fixed = SumBound(
-        sure.relative, sure.absolute, sure.reach, sure.reach_absolute, steady=sure.relative, steady_absolute=sure.absolute
-    )
     if product.drift is None or addition.drift is None:
-        return fixed
+        return sure
     u, a, steps = (0.0, addition.absolute, 1) if exact_sums else (addition.relative, addition.absolute, n + 1)
     drift = max(product.drift, addition.drift)
     factor = azuma_factor(failure / (n + 2)) * (1 + drift)
     one = u * math.sqrt(steps)
-    shift = math.sqrt(steps) * a + math.sqrt(n) * product.absolute
+    plain = math.sqrt(steps) * a + math.sqrt(n) * product.absolute
     rest = 1 - factor * one - drift * steps * u
     if rest <= 0:
-        return fixed
+        return sure
     relative = (factor * (one + product.relative) + drift * (steps * u + product.relative)) / rest * SLACK
-    absolute = (factor * shift + drift * (steps * a + n * product.absolute)) / rest * SLACK
+    absolute = (factor * plain + drift * (steps * a + n * product.absolute)) / rest * SLACK
     if relative > sure.relative or (relative == sure.relative and absolute > sure.absolute):
-        return fixed
-    compensated = SumBound(0, 0, 0, 0) if exact_sums else kahan(n, product, addition)
-    high = _either(SumBound(relative, absolute, 1 + relative, absolute), compensated)
-    return SumBound(
-        high.relative,
-        high.absolute,
-        high.reach,
-        high.reach_absolute,
-        spread=(one * (1 + relative) + product.relative) * (1 + drift) * SLACK,
-        spread_absolute=(shift + one * absolute) * (1 + drift) * SLACK,
-        steady=drift * (steps * u * (1 + relative) + product.relative) * SLACK,
-        steady_absolute=drift * (steps * (a + u * absolute) + n * product.absolute) * SLACK,
-        compensated=compensated.relative,
-        compensated_absolute=compensated.absolute,
+        return sure
+    reach, reach_absolute = 1 + relative, absolute
+    if not exact_sums:
+        compensated = kahan(n, product, addition)
+        reach, reach_absolute = max(reach, compensated.reach), max(reach_absolute, compensated.reach_absolute)
+    # the drift of absolute errors is counted with sqrt(n) of them where n may come together
+    return replace(
+        sure,
+        relative=relative,
+        absolute=absolute,
+        reach=reach,
+        reach_absolute=reach_absolute,
+        addition=u * SLACK,
+        plain=plain * SLACK,
+        factor=factor,
+        drift=drift * math.sqrt(steps),
     )
 
 
 def azuma_factor(failure: float) -> float:
     """Return the k for which ``2 exp(-k^2 / 2)`` is ``failure``."""
     return math.sqrt(2 * math.log(2 / failure)) * SLACK
-
-
-def _either(a: SumBound, b: SumBound) -> SumBound:
-    return SumBound(
-        max(a.relative, b.relative), max(a.absolute, b.absolute), max(a.reach, b.reach), max(a.reach_absolute, b.reach_absolute)
-    )

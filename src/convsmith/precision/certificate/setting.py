@@ -108,9 +108,7 @@ def describe(graph: Graph, plan: Plan, images: Any = None, *, seed: int = 0) -> 
 
 def decided(plan: Plan, folded: Graph) -> tuple[Assignment, ...]:
     """Return every tensor of the network, accumulators included, with the rule that decides it."""
-    added = tuple(
-        Assignment(node.name, node.op, "accumulator", "sums", None) for node in folded if node.op in PRODUCTS | AVERAGES
-    )
+    added = tuple(Assignment(node.name, node.op, "accumulator", "sums", None) for node in folded if node.op in PRODUCTS | AVERAGES)
     found = (*tensors(folded), *added)
     require_matches(plan.rules, found)
     require_exempt(plan.exempt, found)
@@ -134,7 +132,9 @@ def require_supported(graph: Graph) -> None:
     if unknown:
         raise UnsupportedError(f"no certificate for {', '.join(unknown)}; there is one for {', '.join(sorted(SUPPORTED))}")
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise UnsupportedError(f"a certificate is for one input and one output; {graph.name!r} has {len(graph.inputs)} and {len(graph.outputs)}")
+        raise UnsupportedError(
+            f"a certificate is for one input and one output; {graph.name!r} has {len(graph.inputs)} and {len(graph.outputs)}"
+        )
     shape = infer_shapes(graph)[graph.outputs[0].name]
     if len(shape) != 2 or shape[1] < 2:
         raise UnsupportedError(f"a certificate is for scores (n, classes) of at least two classes; the output has shape {shape}")
@@ -164,7 +164,8 @@ def store_of(assigned: Assignment, ranges: Ranges | None, seed: int, stream: int
     rule = assigned.rule
     assert rule is not None and rule.format is not None
     outward = [
-        activation_round(assigned, replace(rule, rounding=way) if rule.rounding == "stochastic" else rule, ranges, seed) for way in ("down", "up")
+        activation_round(assigned, replace(rule, rounding=way) if rule.rounding == "stochastic" else rule, ranges, seed)
+        for way in ("down", "up")
     ]
     plain = activation_round(assigned, rule, ranges, seed)
     fmt = rule.format

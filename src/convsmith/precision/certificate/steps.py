@@ -1,0 +1,272 @@
+"""From the image to the scores: what every value of a network can be under a plan, one operator after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convsmith.graph.network import Graph, Node
+from convsmith.interop.torch_operators import OPERATORS
+from convsmith.precision.certificate.enclosure import FAST, Enclosure, Link, Numbers, Walk, constant
+from convsmith.precision.certificate.layer import Layer, terms_back, terms_of
+from convsmith.precision.certificate.maxima import tournament, windows_of
+from convsmith.precision.certificate.roundoff import FLOAT32, SumBound
+from convsmith.precision.certificate.setting import AVERAGES, MAXIMA, MOVES, POINTWISE, PRODUCTS, Setting, Store
+
+Bounds = Mapping[str, SumBound]
+NOTHING: Final = SumBound(0.0, 0.0, 1.0, 0.0)
+
+
+@torch.no_grad()
+def walk(
+    graph: Graph,
+    x: Tensor,
+    setting: Setting | None,
+    bounds: Bounds,
+    *,
+    keep: bool = False,
+    likely: bool = False,
+    numbers: Numbers = FAST,
+) -> Walk:
+    """Carry a batch of images through the network.
+
+    ``setting`` None: exact arithmetic, so that radii hold nothing but the errors of ``numbers``. ``bounds``: of the sums of each layer.
+    ``keep``: keep the links; ``likely``: rounding errors are mean-zero in them.
+    """
+    found = Walk()
+    step = _Step(graph, setting, bounds, found, keep, likely, numbers)
+    name = graph.inputs[0].name
+    found.values[name] = step.stored(name, Enclosure(x.to(numbers.dtype), torch.zeros_like(x, dtype=numbers.dtype)))
+    last = {source: node.name for node in graph for source in node.inputs}
+    for node in graph:
+        output = node.outputs[0]
+        found.values[output] = step.stored(output, step.run(node))
+        for source in node.inputs:
+            if last.get(source) == node.name and source in found.values:
+                del found.values[source]
+    scores = found.values[graph.outputs[0].name]
+    found.blame(~(torch.isfinite(scores.centre) & torch.isfinite(scores.radius)).all(1), "values are not finite")
+    return found
+
+
+class _Step:
+    """The rules of one operator each."""
+
+    def __init__(
+        self, graph: Graph, setting: Setting | None, bounds: Bounds, found: Walk, keep: bool, likely: bool, numbers: Numbers
+    ) -> None:
+        self.graph, self.setting, self.bounds, self.found, self.keep, self.likely = graph, setting, bounds, found, keep, likely
+        self.numbers, self.few, self.least = numbers, numbers.few, numbers.least
+
+    def run(self, node: Node) -> Enclosure:
+        if node.op in PRODUCTS or node.op in AVERAGES:
+            return self.products(node)
+        if node.op in MOVES:
+            return self.moves(node)
+        if node.op in MAXIMA:
+            return self.maximum(node)
+        return self.pointwise(node) if node.op in POINTWISE else self.addition(node)
+
+    def given(self, name: str) -> Any:
+        """Return a value as an enclosure, a floating-point weight as one without radius, other constants as arrays, and None for none."""
+        if not name or name in self.found.values:
+            return self.found.values.get(name)
+        weight = self.graph.weights[name]
+        return constant(weight, self.numbers.dtype) if weight.dtype.kind == "f" else weight
+
+    def link(self, node: Node, link: Link) -> None:
+        if self.keep:
+            self.found.links.append((node.outputs[0], link))
+
+    # sums of products -----------------------------------------------------------------------------------------------------------
+
+    def products(self, node: Node) -> Enclosure:
+        """Enclose what a layer of products or averages gives: machine sums around the sum of the stored inputs."""
+        x: Enclosure = self.given(node.inputs[0])
+        layer = Layer(self.graph, node, self.numbers.dtype)
+        with torch.set_grad_enabled(self.keep):
+            source = x.centre.detach().requires_grad_(self.keep)
+            z, longest = layer(source)
+        centre, size_x = z.detach(), source.detach().abs()
+        terms, bound = terms_of(self.graph, node, size_x), self.bounds.get(node.name, NOTHING)
+        own, all_own = self.numbers.gamma(longest), self.numbers.gamma(terms)
+        if not (bound.is_finite and math.isfinite(all_own)):
+            self.found.blame(
+                torch.ones(len(centre), dtype=torch.bool), f"sums of layer {node.name!r} have no bound: too many terms for so few bits"
+            )
+            return Enclosure(centre, torch.full_like(centre, torch.inf))
+        carried = layer.spread(x.radius) * (1 + all_own) + self.least
+        size = layer.size(size_x + x.radius) * (1 + all_own) + self.least
+        steady = own * size + self.few * centre.abs() + self.least
+        if self.setting is None:
+            radius = carried + steady
+        else:
+            self._check_reach(node, bound, size, terms)
+            # a product with a stored zero is zero, and adding it rounds nothing
+            count = layer.count((size_x > 0) | (x.radius > 0)) + 1 if node.op in PRODUCTS else torch.tensor(float(terms + 1))
+            total = centre.abs() + carried + steady
+            tree = torch.minimum(*bound.tree_error(count, size, total))
+            error = torch.maximum(tree, bound.compensated * size + bound.compensated_absolute) if bound.compensated else tree
+            radius = carried + steady + error
+            if self.keep:
+                link = Link(node.inputs[:1], lambda g: torch.autograd.grad(z, source, g, retain_graph=True))
+                # the way back has rounding errors of its own, which meet deviations of at most the radius
+                back = self.numbers.gamma(terms_back(self.graph, node)) * carried
+                link.bounded = (
+                    steady + back + (error if bound.factor is None or not self.likely else bound.steady(count, size, total))
+                ) * (1 + self.few)
+                if self.likely and bound.factor is not None:
+                    link.spread = bound.spread(count, size, total) * (1 + self.few)
+                    link.compensated = bound.compensated * size + bound.compensated_absolute
+                self.link(node, link)
+        return Enclosure(centre, radius * (1 + self.few))
+
+    def _check_reach(self, node: Node, bound: SumBound, size: Tensor, terms: int) -> None:
+        assert self.setting is not None
+        limit, count = self.setting.sums[node.name].limit, 1 if node.op in PRODUCTS else terms
+        inside = (bound.reach * count * size.flatten(1) * (1 + self.few) + bound.reach_absolute <= limit).all(1)
+        self.found.blame(~inside, f"sums may overflow in layer {node.name!r}")
+
+    # values that are moved, added, chosen ------------------------------------------------------------------------------------
+
+    def moves(self, node: Node) -> Enclosure:
+        inputs = [self.given(name) if name else None for name in node.inputs]
+        sources = [item.centre.requires_grad_(self.keep) if isinstance(item, Enclosure) else item for item in inputs]
+        operator = OPERATORS[node.op]
+        if node.op == "Concat" or node.op == "Transpose":
+            names = node.inputs
+        else:
+            names = node.inputs[:1]
+            sources[1:] = [item.numpy() if isinstance(item, Tensor) else item for item in sources[1:]]
+        with torch.set_grad_enabled(self.keep):
+            y = operator(sources, node.attributes)
+        radius = operator([item.radius if isinstance(item, Enclosure) else item for item in inputs], node.attributes)
+        places = [index for index, name in enumerate(names) if name in self.found.values]
+        if self.keep:
+            wanted = [sources[index] for index in places]
+            back = lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True)  # noqa: E731
+            self.link(node, Link(tuple(names[index] for index in places), back))
+        return Enclosure(y.detach(), radius)
+
+    def addition(self, node: Node) -> Enclosure:
+        """Enclose a sum of two values, or of a value and a constant, rounded to float32 once."""
+        a, b = (self.given(name) for name in node.inputs)
+        places = [name in self.found.values for name in node.inputs]
+        sources = [item.centre.detach().requires_grad_(self.keep and place) for item, place in zip((a, b), places, strict=True)]
+        with torch.set_grad_enabled(self.keep):
+            y = sources[0] + sources[1]
+        centre, carried = y.detach(), a.radius + b.radius
+        error = self.few * centre.abs() + self.least
+        if self.setting is not None:
+            error = error + FLOAT32.relative * (centre.abs() + carried) + FLOAT32.absolute
+        if self.keep:
+            wanted = [source for source, place in zip(sources, places, strict=True) if place]
+            link = Link(
+                tuple(name for name, place in zip(node.inputs, places, strict=True) if place),
+                lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True),
+                bounded=error + self.few * carried,
+            )
+            self.link(node, link)
+        return Enclosure(centre, (carried + error) * (1 + self.few))
+
+    def maximum(self, node: Node) -> Enclosure:
+        """Enclose maxima. On the way back ``max(a, b) = a + relu(b - a)`` is a line between its ends, as for ReLU, pair by pair."""
+        x: Enclosure = self.given(node.inputs[0])
+        low, high = windows_of(node, x.low.detach()), windows_of(node, x.high.detach())
+        y = self.between(low.amax(-1), high.amax(-1))
+        if not self.keep:
+            return y
+        with torch.enable_grad():
+            source = x.centre.detach().requires_grad_()
+            centres = windows_of(node, source)
+        pairs = tournament(low, high)
+        middle = torch.where(pairs.weights > 0, centres.detach(), 0.0)
+        offset = (pairs.weights * middle).sum(-1) + pairs.bounded - y.centre
+        largest = torch.where(high > -torch.inf, torch.maximum(low.abs(), high.abs()), 0.0).amax(-1)
+        bounded = pairs.bounded + 8 * self.few * largest + self.least
+        follows = bounded < y.radius
+        with torch.enable_grad():
+            line = (pairs.weights * torch.where(pairs.weights > 0, centres, 0.0)).sum(-1)
+        back = lambda g: torch.autograd.grad(line, source, g, retain_graph=True)  # noqa: E731
+        slope = follows.to(y.centre.dtype)
+        self.link(node, Link(node.inputs[:1], back, slope, torch.where(follows, offset, 0.0), torch.where(follows, bounded, y.radius)))
+        return y
+
+    # functions of one number ----------------------------------------------------------------------------------------------------
+
+    def pointwise(self, node: Node) -> Enclosure:
+        x: Enclosure = self.given(node.inputs[0])
+        low, high = x.low.detach(), x.high.detach()
+        if node.op == "Clip":
+            limits = [None if not name else float(self.graph.weights[name].reshape(-1)[0]) for name in (*node.inputs[1:], "", "")[:2]]
+            y = self.between(low.clamp(*limits), high.clamp(*limits))
+            inside = torch.ones_like(low, dtype=torch.bool)
+            inside &= True if limits[0] is None else low >= limits[0]
+            inside &= True if limits[1] is None else high <= limits[1]
+            return self._sloped(node, x, y, inside.to(low.dtype), torch.zeros_like(low), torch.where(inside, 0.0, y.radius))
+        alpha = 0.0 if node.op == "Relu" else float(node.attributes.get("alpha", 0.01))  # type: ignore[arg-type]
+        below, above = torch.where(low > 0, low, alpha * low), torch.where(high > 0, high, alpha * high)
+        rounding = 0.0 if node.op == "Relu" else self.few + (FLOAT32.relative if self.setting is not None else 0.0)
+        y = self.between(below, above)
+        slack = rounding * torch.maximum(below.abs(), above.abs()) + (self.least if rounding else 0.0)
+        if rounding and self.setting is not None:
+            slack = slack + FLOAT32.absolute
+        # the chord of a convex function; it is above the function by most at zero
+        width = (high - low).clamp_min(self.least)
+        unstable = (low < 0) & (high > 0)
+        slope = torch.where(unstable, (above - below) / width, torch.where(low >= 0, 1.0, alpha))
+        gap = torch.where(unstable, (below - slope * low).clamp_min(0.0), 0.0)
+        bounded = gap / 2 + unstable * self.few * torch.maximum(low.abs(), high.abs()) + slack
+        flat = unstable & (y.radius <= bounded)
+        slope, gap, bounded = torch.where(flat, 0.0, slope), torch.where(flat, 0.0, gap), torch.where(flat, y.radius + slack, bounded)
+        y = Enclosure(torch.where(unstable, y.centre, torch.where(low >= 0, x.centre.detach(), alpha * x.centre.detach())), y.radius)
+        y.radius = torch.where(unstable, y.radius, torch.where(low >= 0, x.radius, alpha * x.radius)) + slack
+        return self._sloped(node, x, y, slope, -gap / 2, bounded)
+
+    def _sloped(self, node: Node, x: Enclosure, y: Enclosure, slope: Tensor, offset: Tensor, bounded: Tensor) -> Enclosure:
+        self.link(node, Link(node.inputs[:1], lambda g: (g,), slope, offset, bounded))
+        return y
+
+    def stored(self, name: str, value: Enclosure) -> Enclosure:
+        """Enclose what a value becomes as it is stored: rounding is monotone, so its ends become the ends."""
+        store = self.setting.stores.get(name) if self.setting is not None else None
+        if store is None:
+            return value
+        low, high = value.low.detach(), value.high.detach()
+        if store.wraps:
+            outside = ((low < store.low) | (high > store.high)).flatten(1).any(1)
+            self.found.blame(outside, f"values of layer {store.assigned.layer!r} may wrap around")
+        below, above = (torch.from_numpy(np.asarray(way(end.numpy()))).to(low.dtype) for way, end in ((store.down, low), (store.up, high)))
+        y = self.between(below, above)
+        if self.keep:
+            self._keep_store(name, store, value, y)
+        return y
+
+    def _keep_store(self, name: str, store: Store, x: Enclosure, y: Enclosure) -> None:
+        """Take the rounding as an error of the value, or its result as any number between the ends, whichever says more."""
+        centre = x.centre.detach()
+        size = store.roundoff.relative * (centre.abs() + x.radius) + store.roundoff.absolute
+        inside = (x.low >= store.low) & (x.high <= store.high)
+        shift = centre - y.centre
+        random = self.likely and store.roundoff.drift is not None
+        follows = inside & (y.radius > (0.0 if random else size))
+        slope, small = follows.to(centre.dtype), self.few * (centre.abs() + x.radius) + self.least
+        link = Link((name,), lambda g: (g,), slope, torch.where(follows, shift, 0.0))
+        if random:
+            link.spread = torch.where(follows, size, 0.0)
+            drift = (store.roundoff.drift or 0.0) * size
+            link.bounded = torch.where(follows, drift + small, y.radius)
+        else:
+            link.bounded = torch.where(follows, size + small, y.radius)
+        self.found.links.append((name, link))
+
+    def between(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return the enclosure of an interval, without radius where its ends are equal."""
+        centre = low + (high - low) / 2
+        radius = torch.maximum(high - centre, centre - low)
+        return Enclosure(centre, torch.where(high == low, 0.0, radius * (1 + self.few) + self.few * centre.abs() + self.least))
