@@ -152,6 +152,31 @@ DECISIONS = [
 ]
 
 
+def certificate(classes: Sequence[str]) -> dict[str, Any]:
+    """As ``convsmith precision certify`` writes it."""
+    row = {"class": 1, "rival": len(classes) - 1, "margin": 0.31, "likely_bound": 0.12, "reason": "the bound exceeds the margin"}
+    return {
+        "plan_name": "int8",
+        "against": "float32",
+        "part": "test",
+        "n": 360,
+        "certain": 0.9611,
+        "likely": 0.9861,
+        "failure": 1e-6,
+        "seconds_per_image": 0.0023,
+        "margin": [4.1, 7.9, 11.2],
+        "bound": [0.21, 0.33, 0.52],
+        "likely_bound": [0.21, 0.32, 0.51],
+        "room": {"edges": [-1.0, 0.0, 1.0, 2.0], "counts": [2, 12, 120, 220, 6]},
+        "reasons": {"the bound exceeds the margin": 14},
+        "least_room": [
+            {**row, "image": "scan 017.png", "bound": 0.45, "proof": "likely"},
+            {**row, "image": "scan <b>.png", "bound": None, "proof": "none"},
+        ],
+        "widths": [{"layer": "features.0", "terms": 27, "input_codes": [-126, 129], "bits": 19, "l1_bits": 20, "type_bits": 21}],
+    }
+
+
 def write_run(folder: Path, *, classes: Sequence[str] = DIGITS, accuracy: float = 0.97, n: int = 360, pictures: bool = True) -> Evaluation:
     """Write every file of a run into ``folder`` and return the evaluation."""
     logits, labels = predictions(len(classes), n, accuracy=accuracy)
@@ -167,6 +192,7 @@ def write_run(folder: Path, *, classes: Sequence[str] = DIGITS, accuracy: float 
         "evaluation": found.to_dict(),
         "analysis": analysis(),
         "precision": precision(),
+        "certificate": certificate(classes),
         "export": export(),
         "bench": bench(),
         "decisions": DECISIONS,

@@ -26,6 +26,7 @@ FILE_OF = {
     "training": "events.jsonl",
     "cost": "analysis.json",
     "bits": "precision.json",
+    "certificate": "certificate.json",
     "exported": "export.json",
     "speed": "bench.json",
     "quote": "quote.json",

@@ -19,6 +19,7 @@ from convsmith.jobs.lifecycle import Watch, quote
 BESIDE: dict[str, dict[str, tuple[str, str]]] = {
     "precision": {
         "formats": ("convsmith.cli.formats_command:app", "List the number formats: bits, range, epsilon, where they come from."),
+        "certify": ("convsmith.cli.certify_command:app", "Prove for each image that a plan of number formats cannot change its class."),
         "show": ("convsmith.cli.plan_command:app", "Show a plan of number formats, and what each tensor of a network becomes."),
     },
 }

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from convsmith.precision.certificate.roundoff import Roundoff, SumBound, probable, roundoff, worst
-from convsmith.precision.certificate.setting import SUPPORTED, Setting, describe
+from convsmith.precision.certificate.setting import SUPPORTED, Setting, decided, describe
 from convsmith.precision.certificate.widths import Widths, accumulator_widths, bits_for, overflows, worst_input
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "bits_for",
     "certify",
     "compute",
+    "decided",
     "describe",
     "overflows",
     "probable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,8 @@ class Layer:
     """The linear function of one node of products or averages, and its magnitudes."""
 
     def __init__(self, graph: Graph, node: Node, dtype: torch.dtype) -> None:
-        self._node, self._operator, self._attributes = node, OPERATORS[node.op], node.attributes
+        self._node, self._operator = node, OPERATORS[node.op]
+        self._attributes: Mapping[str, Any] = node.attributes
         given = [graph.weights[name] if name else None for name in node.inputs[1:]]
         self._weights: list[Any] = [torch.from_numpy(np.array(w)).to(dtype) if w is not None and w.dtype.kind == "f" else w for w in given]
         self._sizes = [item.abs() if isinstance(item, Tensor) else item for item in self._weights]
@@ -29,21 +31,20 @@ class Layer:
             self._pure[1] = None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
-        """Return the layer's output without rounding, and how many rounding errors one number of it has."""
+        """Return the layer's output without rounding, and how many terms its longest sum has; 0 where that is all."""
         weight = self._weights[0] if self._weights else None
         if self._node.op == "Conv" and self._attributes.get("group", 1) == 1 and isinstance(weight, Tensor):
             taps = weight[0, 0].numel()
             return self._in_parts(x, 1, max(1, PART // taps), taps)
         if self._node.op == "Gemm":
             return self._in_parts(x, 1 if self._attributes.get("transB", 0) else 0, PART * 2, 1)
-        y = self._operator((x, *self._weights), self._attributes)
-        return y, int(weight.shape[0]) if self._node.op == "MatMul" and weight is not None else int(x[0].numel())
+        return self._operator((x, *self._weights), self._attributes), 0
 
     def _in_parts(self, x: Tensor, axis: int, channels: int, taps: int) -> tuple[Tensor, int]:
         w = self._weights[0]
         whole = w.shape[axis]
         if whole <= channels:
-            return self._operator((x, *self._weights), self._attributes), whole * taps + 1
+            return self._operator((x, *self._weights), self._attributes), 0
         total, parts = None, 0
         for start in range(0, whole, channels):
             part = slice(start, min(start + channels, whole))
@@ -69,7 +70,7 @@ class Layer:
             return x.sum(-1, keepdim=True)
         w = self._sizes[0]
         groups = int(self._attributes.get("group", 1))
-        found = self._operator((x, torch.ones_like(w[:groups]), None), self._attributes)
+        found: Tensor = self._operator((x, torch.ones_like(w[:groups]), None), self._attributes)
         return found if groups == 1 else found.repeat_interleave(w.shape[0] // groups, 1)
 
 
@@ -82,7 +83,7 @@ def terms_of(graph: Graph, node: Node, x: Tensor) -> int:
             w = graph.weights[node.inputs[1]]
             return int(w.shape[1] if node.attributes.get("transB", 0) else w.shape[0])
         case "AveragePool":
-            return int(np.prod(node.attributes["kernel_shape"]))  # type: ignore[arg-type]
+            return int(np.prod(np.asarray(node.attributes["kernel_shape"])))
         case "GlobalAveragePool":
             return int(np.prod(x.shape[2:]))
         case _:

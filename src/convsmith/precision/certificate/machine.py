@@ -76,14 +76,14 @@ class _Machine:
         return np.ascontiguousarray(result, np.float32)
 
     def arithmetic(self, node: Node) -> Arithmetic | None:
+        """Return the arithmetic of a layer's sums in this order; a tree has no multiply-add to fuse, so that products are rounded there."""
         sums = self.setting.sums.get(node.name)
         if sums is None:
             return None
         found = sums.arithmetic
         order = "sequential" if self.order == "shuffled" else self.order
         if order == "pairwise" and found.product is None:
-            # a tree of additions has no multiply-add to fuse: products as exact as float32 has them
-            found = replace(found, product=Arithmetic.__dataclass_fields__["product"].default, order="pairwise")
+            found = replace(found, product="same")
         return replace(found, order=order, block=BLOCK if order == "blocked" and sums.rule is None else found.block)
 
     def convolve(self, node: Node, x: F32, w: F32, arithmetic: Arithmetic | None, number: int) -> F32:

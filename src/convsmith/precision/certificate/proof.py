@@ -15,11 +15,12 @@ from torch import Tensor
 from convsmith.errors import DataError, UsageError
 from convsmith.graph.shapes import infer_shapes
 from convsmith.interop import pytorch
-from convsmith.precision.certificate.enclosure import FAST, FLOAT64, Walk, terms_of, walk
+from convsmith.precision.certificate.enclosure import FAST, FLOAT64, Walk
+from convsmith.precision.certificate.layer import terms_of
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound, azuma_factor, power, probable, worst
 from convsmith.precision.certificate.setting import AVERAGES, Setting
+from convsmith.precision.certificate.steps import walk
 
-CERTAIN, LIKELY, NONE = "certain", "likely", "none"
 BEYOND: Final = "the bound exceeds the margin"
 
 F64 = NDArray[np.float64]
@@ -29,10 +30,11 @@ F64 = NDArray[np.float64]
 class Certificates:
     """What was proved of each image.
 
-    ``classes``: the class in float32, or in exact arithmetic where that was asked for. ``certain``: proved for every rounding; ``likely``: proved, or proved to fail with
-    probability at most ``failure`` under the model of mean-zero errors. ``gaps``: how far the class is ahead of each other under the plan,
-    at the centre of what is possible, or in exact arithmetic; ``bounds``: how far these differences can be off, and ``likely_bounds`` in
-    probability. ``margin`` and ``bound`` are those of the class that comes nearest. ``reasons``: why there is no proof, else "".
+    ``classes``: the class in float32, or in exact arithmetic where that was asked for. ``certain``: proved for every rounding; ``likely``:
+    proved, or proved to fail with probability at most ``failure`` under the model of mean-zero errors. ``gaps``: how far the class is
+    ahead of each other under the plan, at the centre of what is possible, or in exact arithmetic; ``bounds``: how far these differences
+    can be off, and ``likely_bounds`` in probability. ``margin`` and ``bound`` are those of the class that comes nearest. ``reasons``: why
+    there is no proof, else "".
     """
 
     classes: NDArray[np.int64]
@@ -52,7 +54,7 @@ class Certificates:
             room = np.where(np.isfinite(self.bounds), self.gaps / np.maximum(self.bounds, 1e-300), 0.0)
             room = np.where(np.isfinite(self.bounds).all(1, keepdims=True), room, self.gaps)
         room[np.arange(len(room)), self.classes] = np.inf
-        return room.argmin(1)
+        return np.asarray(room.argmin(1), np.int64)
 
     def _of_rival(self, values: F64) -> F64:
         found: F64 = values[np.arange(len(values)), self.rival]
@@ -109,18 +111,19 @@ def certify(
         parts.append(prover.batch(x[start : start + batch]))
         if progress:
             progress(min(start + batch, len(x)), len(x))
-    joined = [np.concatenate(items) for items in zip(*(part[:-1] for part in parts), strict=True)]
+    classes, certain, likely, gaps, bounds, likely_bounds = (
+        np.concatenate(items) for items in zip(*(part[:-1] for part in parts), strict=True)
+    )
     reasons = tuple(reason for part in parts for reason in part[-1])
-    return Certificates(*joined, reasons, failure, time.perf_counter() - begin)
+    return Certificates(classes, certain, likely, gaps, bounds, likely_bounds, reasons, failure, time.perf_counter() - begin)
 
 
 def _images(setting: Setting, x_nchw: Any) -> Tensor:
     x = torch.as_tensor(x_nchw)
     wanted = setting.exact.inputs[0].shape
     if x.dtype != torch.float32 or x.dim() != len(wanted) or not len(x) or tuple(x.shape[1:]) != tuple(wanted[1:]):
-        raise DataError(
-            f"the network takes float32 images (n, {', '.join(map(str, wanted[1:]))}), at least one; got {x.dtype}, {tuple(x.shape)}"
-        )
+        sizes = ", ".join(map(str, wanted[1:]))
+        raise DataError(f"the network takes float32 images (n, {sizes}), at least one; got {x.dtype}, {tuple(x.shape)}")
     broken = (~torch.isfinite(x).flatten(1).all(1)).nonzero().reshape(-1).tolist()
     if broken:
         shown = ", ".join(map(str, broken[:5])) + (" ..." if len(broken) > 5 else "")

@@ -122,9 +122,9 @@ def any_tree(n: int, product: Roundoff, addition: Roundoff) -> SumBound:
 def kahan(n: int, product: Roundoff, addition: Roundoff) -> SumBound:
     """Return the bound for compensated sums ``y = p - c; t = s + y; c = (t - s) - y; s = t``, a bias added to the last.
 
-    With e, f and g the errors of t, c and y: s = sum p + e_n - sum f + sum g, where for sums up to T and ``a`` the absolute error
-    |e| <= (u T + a) / (1 - u), |f| <= (u + u^2) |y| + (2u + u^2) |e| + (2 + u) a and |g| <= u (|p| + |c|) + a. Holds for every rounding: the
-    classical 2u + O(n u^2) needs rounding to nearest. Infinite where 2 n u^2 is near one or above.
+    With e, f and g the errors of t, c and y: s = sum p + e_n - sum f + sum g, where for sums up to T and absolute errors a
+    |e| <= (u T + a) / (1 - u), |f| <= (u + u^2) |y| + (2u + u^2) |e| + (2 + u) a and |g| <= u (|p| + |c|) + a. Holds for every rounding:
+    the classical 2u + O(n u^2) needs rounding to nearest. Infinite where 2 n u^2 is near one or above.
     """
     u, a = addition.relative, addition.absolute
     relative, reach = _settled(n, u, 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""What a plan makes of a network for a proof: the rounded weights, where values are stored, how sums are formed; or why there is no proof."""
+"""What a plan makes of a network for a proof: the rounded weights, where values are stored, how sums are formed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph.network import Graph, Node
 from convsmith.graph.shapes import infer_shapes
 from convsmith.kernels.arithmetic import Arithmetic
-from convsmith.precision.assignment import Assignment, resolve, tensors
+from convsmith.precision.assignment import EMULATED, Assignment, resolve, tensors
 from convsmith.precision.calibration import Ranges, calibrate
-from convsmith.precision.certificate.roundoff import EXACT, FLOAT32, Roundoff, roundoff
+from convsmith.precision.certificate.roundoff import FLOAT32, Roundoff, roundoff
 from convsmith.precision.matching import decide, require_exempt, require_matches
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Rule
@@ -110,6 +110,12 @@ def decided(plan: Plan, folded: Graph) -> tuple[Assignment, ...]:
     """Return every tensor of the network, accumulators included, with the rule that decides it."""
     added = tuple(Assignment(node.name, node.op, "accumulator", "sums", None) for node in folded if node.op in PRODUCTS | AVERAGES)
     found = (*tensors(folded), *added)
+    for number, rule in enumerate(plan.rules, 1):
+        if rule.role not in (*EMULATED, "accumulator"):
+            raise UnsupportedError(
+                f"rule {number} ({rule.layer!r}, {rule.role}): role {rule.role!r} belongs to training; a certificate is for inference: "
+                f"{', '.join(EMULATED)}, accumulator"
+            )
     require_matches(plan.rules, found)
     require_exempt(plan.exempt, found)
     stored = replace(plan, rules=tuple(rule for rule in plan.rules if rule.role != "accumulator"), exempt=())
@@ -132,9 +138,8 @@ def require_supported(graph: Graph) -> None:
     if unknown:
         raise UnsupportedError(f"no certificate for {', '.join(unknown)}; there is one for {', '.join(sorted(SUPPORTED))}")
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise UnsupportedError(
-            f"a certificate is for one input and one output; {graph.name!r} has {len(graph.inputs)} and {len(graph.outputs)}"
-        )
+        given = f"{len(graph.inputs)} and {len(graph.outputs)}"
+        raise UnsupportedError(f"a certificate is for one input and one output; {graph.name!r} has {given}")
     shape = infer_shapes(graph)[graph.outputs[0].name]
     if len(shape) != 2 or shape[1] < 2:
         raise UnsupportedError(f"a certificate is for scores (n, classes) of at least two classes; the output has shape {shape}")
@@ -163,15 +168,13 @@ def store_of(assigned: Assignment, ranges: Ranges | None, seed: int, stream: int
 
     rule = assigned.rule
     assert rule is not None and rule.format is not None
-    outward = [
-        activation_round(assigned, replace(rule, rounding=way) if rule.rounding == "stochastic" else rule, ranges, seed)
-        for way in ("down", "up")
-    ]
+    ways: tuple[formats.Rounding, ...] = ("down", "up") if rule.rounding == "stochastic" else (rule.rounding, rule.rounding)
+    outward = [activation_round(assigned, replace(rule, rounding=way), ranges, seed) for way in ways]
     plain = activation_round(assigned, rule, ranges, seed)
     fmt = rule.format
     low, high, bound = formats.min_value(fmt), formats.max_value(fmt), roundoff(fmt, rule.rounding, rule.random_bits)
     if rule.scale != "none":
-        from convsmith.precision.emulation import affine_range
+        from convsmith.precision.affine_range import affine_range
 
         assert ranges is not None
         found = ranges[assigned.tensor]
@@ -179,7 +182,7 @@ def store_of(assigned: Assignment, ranges: Ranges | None, seed: int, stream: int
         low, high = float(np.float32(least) * step), float(np.float32(most) * step)
         part = 0.5 if rule.rounding in ("nearest_even", "nearest_away") else 1.0
         # quotient and product are rounded to float32: a unit of each, of at most 2^25 steps
-        bound = Roundoff(2.0**-22, part * float(step), math.inf, bound.drift)
+        bound = Roundoff(2.0**-22, part * float(step) * (1 + 2.0**-20), math.inf, bound.drift)
     return Store(
         assigned,
         lambda x, call: plain(_carried(x), stream + call),
@@ -212,7 +215,8 @@ def sums_of(rule: Rule | None) -> Sums:
     arithmetic = arithmetic_of(rule)
     addition = roundoff(rule.format, rule.rounding, rule.random_bits)
     fmt = arithmetic.product_format
-    product = EXACT if fmt is None else roundoff(fmt, rule.rounding, rule.random_bits)
+    # a fused product is exact, but a tree of additions has none to fuse: rounded to the sums' format there
+    product = roundoff(fmt or rule.format, rule.rounding, rule.random_bits)
     if addition.limit == 0:
         raise UsageError(f"rule ({rule.layer!r}, accumulator): sums go below zero, and {rule.format} does not; take a signed format")
     whole = fmt is not None and fmt.kind != "float" and rule.format.kind != "float"

@@ -94,7 +94,7 @@ class _Step:
             z, longest = layer(source)
         centre, size_x = z.detach(), source.detach().abs()
         terms, bound = terms_of(self.graph, node, size_x), self.bounds.get(node.name, NOTHING)
-        own, all_own = self.numbers.gamma(longest), self.numbers.gamma(terms)
+        own, all_own = self.numbers.gamma(longest or terms), self.numbers.gamma(terms)
         if not (bound.is_finite and math.isfinite(all_own)):
             self.found.blame(
                 torch.ones(len(centre), dtype=torch.bool), f"sums of layer {node.name!r} have no bound: too many terms for so few bits"
@@ -117,10 +117,9 @@ class _Step:
                 link = Link(node.inputs[:1], lambda g: torch.autograd.grad(z, source, g, retain_graph=True))
                 # the way back has rounding errors of its own, which meet deviations of at most the radius
                 back = self.numbers.gamma(terms_back(self.graph, node)) * carried
-                link.bounded = (
-                    steady + back + (error if bound.factor is None or not self.likely else bound.steady(count, size, total))
-                ) * (1 + self.few)
-                if self.likely and bound.factor is not None:
+                random = self.likely and bound.factor is not None
+                link.bounded = (steady + back + (bound.steady(count, size, total) if random else error)) * (1 + self.few)
+                if random:
                     link.spread = bound.spread(count, size, total) * (1 + self.few)
                     link.compensated = bound.compensated * size + bound.compensated_absolute
                 self.link(node, link)
@@ -136,7 +135,7 @@ class _Step:
 
     def moves(self, node: Node) -> Enclosure:
         inputs = [self.given(name) if name else None for name in node.inputs]
-        sources = [item.centre.requires_grad_(self.keep) if isinstance(item, Enclosure) else item for item in inputs]
+        sources: list[Any] = [item.centre.requires_grad_(self.keep) if isinstance(item, Enclosure) else item for item in inputs]
         operator = OPERATORS[node.op]
         if node.op == "Concat" or node.op == "Transpose":
             names = node.inputs
@@ -148,7 +147,7 @@ class _Step:
         radius = operator([item.radius if isinstance(item, Enclosure) else item for item in inputs], node.attributes)
         places = [index for index, name in enumerate(names) if name in self.found.values]
         if self.keep:
-            wanted = [sources[index] for index in places]
+            wanted: list[Tensor] = [sources[index] for index in places]
             back = lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True)  # noqa: E731
             self.link(node, Link(tuple(names[index] for index in places), back))
         return Enclosure(y.detach(), radius)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convsmith import formats
+from convsmith.errors import UsageError
 from convsmith.graph.network import Graph, Node
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.certificate.setting import PRODUCTS, decided, require_supported
@@ -22,9 +23,7 @@ from convsmith.precision.plan import Plan
 from convsmith.redesign import fold_batch_norm
 
 #: What leaves the codes of a stored value as they are, or chooses among them and zero.
-KEEPS: Final = frozenset(
-    {"MaxPool", "GlobalMaxPool", "Flatten", "Reshape", "Identity", "Dropout", "Squeeze", "Unsqueeze", "Transpose", "Relu"}
-)
+KEEPS: Final = frozenset("MaxPool GlobalMaxPool Flatten Reshape Identity Dropout Squeeze Unsqueeze Transpose Relu".split())
 
 Codes = NDArray[Any]
 
@@ -149,7 +148,7 @@ def weight_codes(graph: Graph, node: Node, assigned: Assignment) -> Codes:
 
 def input_codes(assigned: Assignment, ranges: Ranges | None) -> tuple[int, int]:
     """Return the least and largest code of an activation."""
-    from convsmith.precision.emulation import affine_range
+    from convsmith.precision.affine_range import affine_range
 
     rule = assigned.rule
     assert rule is not None and rule.format is not None
@@ -157,8 +156,6 @@ def input_codes(assigned: Assignment, ranges: Ranges | None) -> tuple[int, int]:
         step = formats.smallest_positive(rule.format)
         return round(formats.min_value(rule.format) / step), round(formats.max_value(rule.format) / step)
     if ranges is None:
-        from convsmith.errors import UsageError
-
         raise UsageError(f"layer {assigned.layer!r}: {rule.format} activations need ranges; give calibration images")
     seen = ranges[assigned.tensor]
     _, least, most = affine_range(*((seen.low, seen.high) if rule.range == "max" else seen.inner(rule.percentile)), rule.format)

@@ -1,8 +1,20 @@
 """Charts as SVG text: pure functions from numbers to markup, coloured by the page's style sheet."""
 
 from convsmith.report.charts.bars import Spread, reliability_chart, share_bar, spread_chart
+from convsmith.report.charts.columns import column_chart
 from convsmith.report.charts.lines import Curve, line_chart
 from convsmith.report.charts.matrix import confusion_chart
 from convsmith.report.charts.trade import Option, trade_chart
 
-__all__ = ["Curve", "Option", "Spread", "confusion_chart", "line_chart", "reliability_chart", "share_bar", "spread_chart", "trade_chart"]
+__all__ = [
+    "Curve",
+    "Option",
+    "Spread",
+    "column_chart",
+    "confusion_chart",
+    "line_chart",
+    "reliability_chart",
+    "share_bar",
+    "spread_chart",
+    "trade_chart",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from convsmith.report.sections import accuracy, bits, choices, cost, exported, images, quote, repeat, speed, training
+from convsmith.report.sections import accuracy, bits, certificate, choices, cost, exported, images, quote, repeat, speed, training
 from convsmith.report.source import Source
 
 
@@ -27,6 +27,7 @@ SECTIONS = (
     Section("accuracy", "How good it is", accuracy.build, "The network was not evaluated in this run."),
     Section("cost", "What it costs", cost.build, "The cost was not analysed in this run."),
     Section("bits", "Fewer bits", bits.build, "Smaller number formats were not tried in this run; convsmith precision tries them."),
+    Section("certificate", "What is proved", certificate.build, "Nothing was proved in this run; convsmith precision certify proves it."),
     Section("exported", "The exported file", exported.build, "Nothing was exported in this run; convsmith export writes the file."),
     Section("speed", "How fast it is", speed.build, "Latency was not measured in this run; convsmith bench measures it."),
     Section("quote", "Quote and truth", quote.build, "No quote was made for this run."),
