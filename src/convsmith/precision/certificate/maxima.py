@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,14 +12,17 @@ from torch.nn import functional as F
 from convsmith.graph.network import Node
 from convsmith.interop.torch_operators import pooled
 
+#: Padding: below every number, so far that differences stay finite.
+OUTSIDE: Final = -1e30
+
 
 def windows_of(node: Node, x: Tensor) -> Tensor:
-    """Return the numbers that each maximum is taken of along a last axis; padding is minus infinity."""
+    """Return the numbers that each maximum is taken of along a last axis; padding is ``OUTSIDE``."""
     if node.op == "GlobalMaxPool":
         return x.flatten(2).reshape(*x.shape[:2], 1, 1, -1)
     windows, amounts = pooled(x, node.attributes)
     reach = [d * (k - 1) + 1 for d, k in zip(windows.dilations, windows.kernel, strict=True)]
-    padded = F.pad(x, amounts, value=-torch.inf)
+    padded = F.pad(x, amounts, value=OUTSIDE)
     found = padded.unfold(2, reach[0], windows.strides[0]).unfold(3, reach[1], windows.strides[1])
     found = found[:, :, : windows.output[0], : windows.output[1], :: windows.dilations[0], :: windows.dilations[1]]
     return found.flatten(-2)
@@ -36,7 +40,7 @@ def tournament(low: Tensor, high: Tensor) -> Pairs:
     """Return the weights with which inputs between ``low`` and ``high`` stand for their maximum along the last axis.
 
     For two of them a line through the ends of ``relu(d)``, d the difference, is above it by at most ``-l h / (h - l)`` for d between l and
-    h. The weights of an input that cannot win are zero.
+    h, and such a line has no part of an input that cannot win.
     """
     rounds: list[tuple[Tensor, Tensor]] = []
     sizes = []
@@ -44,15 +48,12 @@ def tournament(low: Tensor, high: Tensor) -> Pairs:
         half = (low.shape[-1] + 1) // 2
         sizes.append(low.shape[-1])
         first_low, first_high = low[..., :half], high[..., :half]
-        rest_low, rest_high = (F.pad(end[..., half:], (0, 2 * half - end.shape[-1]), value=-torch.inf) for end in (low, high))
-        # an input that is minus infinity for certain loses; two of them need no line
-        least, most = rest_low - first_high, rest_high - first_low
-        certain = (most <= 0) | (rest_high == -torch.inf)
-        other = ~certain & ((least >= 0) | (first_high == -torch.inf))
-        open_ = ~(certain | other)
-        share = torch.where(open_, most / torch.where(open_, most - least, 1.0), other.to(low.dtype))
-        gap = torch.where(open_, -least * share, 0.0)
-        rounds.append((share, gap))
+        rest_low, rest_high = low[..., half:], high[..., half:]
+        if rest_low.shape[-1] < half:
+            rest_low, rest_high = (F.pad(end, (0, 1), value=OUTSIDE) for end in (rest_low, rest_high))
+        most, least = (rest_high - first_low).clamp_min_(0), (first_high - rest_low).clamp_min_(0)
+        share = most / (most + least).clamp_min_(1e-37)
+        rounds.append((share, least.mul_(share)))
         low, high = torch.maximum(first_low, rest_low), torch.maximum(first_high, rest_high)
     weights, bounded = torch.ones_like(low), torch.zeros_like(low)
     for (share, gap), size in zip(reversed(rounds), reversed(sizes), strict=True):

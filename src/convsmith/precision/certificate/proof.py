@@ -49,12 +49,13 @@ class Certificates:
 
     @property
     def rival(self) -> NDArray[np.int64]:
-        """The class whose score comes nearest, counted in bounds."""
+        """The class whose score comes nearest; where there is no proof, the one that is nearest counted in bounds."""
+        own = np.arange(len(self.classes))
         with np.errstate(divide="ignore", invalid="ignore"):
             room = np.where(np.isfinite(self.bounds), self.gaps / np.maximum(self.bounds, 1e-300), 0.0)
-            room = np.where(np.isfinite(self.bounds).all(1, keepdims=True), room, self.gaps)
-        room[np.arange(len(room)), self.classes] = np.inf
-        return np.asarray(room.argmin(1), np.int64)
+        gaps = self.gaps.copy()
+        room[own, self.classes] = gaps[own, self.classes] = np.inf
+        return np.asarray(np.where(self.certain | ~np.isfinite(self.bounds).all(1), gaps.argmin(1), room.argmin(1)), np.int64)
 
     def _of_rival(self, values: F64) -> F64:
         found: F64 = values[np.arange(len(values)), self.rival]
@@ -227,7 +228,7 @@ class _Prover:
         others = torch.arange(centre.shape[1]) != classes[:, None]
         rows = torch.tensor([index not in problems for index in range(len(x))]).nonzero().reshape(-1)
         if len(rows):
-            self.back(kept, found, torch.arange(len(x)), rows, classes, torch.where(others, found.low, torch.inf).argmin(1), failure)
+            self.back(kept, found, torch.arange(len(x)), rows, classes, torch.where(others, centre, torch.inf).argmin(1), failure)
             rows = rows[~_ahead(found, others)[rows]]
         if len(rows):
             kept = self.walk(x[rows], bounds, failure)
@@ -274,32 +275,44 @@ def _furthest(found: _Range, exact: _Range) -> Tensor:
 def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> tuple[Tensor, Tensor]:
     """Return where the linear function ``start`` of the scores lies, from the centre, and within what."""
     offset = torch.zeros(len(start), dtype=torch.float64)
-    # of sums in trees, of compensated sums, of stores
+    # errors within bounds; of sums in trees, of compensated sums, of stores; rounding errors of the offset
     bounded, trees, compensated, stores, sizes = (torch.zeros_like(offset) for _ in range(5))
     weights = {name: start}
     for output, link in reversed(kept.links):
         g = weights.pop(output, None)
         if g is None:
             continue
+        size = g.abs()
         if link.offset is not None:
-            offset += _total(g * link.offset)
-            sizes += _total((g * link.offset).abs())
+            shift, most, own = _product(g, link.offset), _product(size, link.offset.abs()), _own(g)
+            offset += shift
+            sizes += own * most * (1 + 2 * own)
         if link.bounded is not None:
-            bounded += _total(g.abs() * link.bounded)
-        if link.spread is not None and link.compensated is not None:
-            trees += _total((g * link.spread) ** 2)
-            compensated += _total(g.abs() * link.compensated)
-        elif link.spread is not None:
-            stores += _total((g * link.spread) ** 2)
+            bounded += _product(size, link.bounded) * (1 + 2 * _own(g))
+        if link.spread is not None:
+            part = g * link.spread
+            squares = _product(part, part) * (1 + 2 * _own(g))
+            if link.compensated is None:
+                stores += squares
+            else:
+                trees += squares
+                compensated += _product(size, link.compensated) * (1 + 2 * _own(g))
         g = g if link.slope is None else g * link.slope
         for source, part in zip(link.sources, link.back(g), strict=True):
             weights[source] = weights[source] + part if source in weights else part
-    reach = bounded + FAST.few * sizes
+    reach = bounded + sizes
     if failure is not None:
         factor = azuma_factor(failure)
         reach = reach + torch.maximum(factor * (trees + stores).sqrt(), compensated + factor * stores.sqrt())
     return offset, reach
 
 
-def _total(x: Tensor) -> Tensor:
-    return x.flatten(1).sum(1, dtype=torch.float64)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of products for each image; `_own` of the sum of their magnitudes is how far it can be off."""
+    a, b = a.flatten(1), b.flatten(1)
+    return torch.linalg.vecdot(a, b).double() if _own(a) < 0.01 else (a.double() * b.double()).sum(1)
+
+
+def _own(x: Tensor) -> float:
+    own = FAST.gamma(x[0].numel())
+    return own if own < 0.01 else FAST.few

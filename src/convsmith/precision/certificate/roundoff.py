@@ -107,6 +107,24 @@ class SumBound:
             return self.relative * m + self.absolute, self.addition * count * self.partial(m, s) + self.product * m + self.plain
         return self.relative * m + self.absolute, self.factor * self.spread(count, m, s) + self.steady(count, m, s)
 
+    def error(self, count: Any, m: Any, s: Any) -> Any:
+        """Return a bound of the error of every covered order, for tensors, in few operations.
+
+        Where sums have many terms that is the smaller bound of a tree; a least number of terms makes it cover compensated sums.
+        """
+        if self.factor is not None or self.relative > 0.25 or not self.addition:
+            first, second = self.tree_error(count, m, s)
+            tree = first if isinstance(second, float) else second.minimum(first)
+            return tree.maximum(self.compensated * m + self.compensated_absolute) if self.compensated else tree
+        enough = 2 * self.compensated / self.addition
+        found = (
+            (m * (0.5 + self.relative))
+            .add_(s, alpha=0.5)
+            .add_(self.absolute)
+            .mul_((count * self.addition).clamp_min_(enough * self.addition))
+        )
+        return found.add_(m, alpha=self.product).add_(self.plain + self.compensated_absolute)
+
 
 def any_tree(n: int, product: Roundoff, addition: Roundoff) -> SumBound:
     """Return the bound for every order: additions along any binary tree over n rounded products, a zero and a bias.

@@ -9,12 +9,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from convsmith.graph.network import Graph, Node
 from convsmith.interop.torch_operators import OPERATORS
 from convsmith.precision.certificate.enclosure import FAST, Enclosure, Link, Numbers, Walk, constant
 from convsmith.precision.certificate.layer import Layer, terms_back, terms_of
-from convsmith.precision.certificate.maxima import tournament, windows_of
+from convsmith.precision.certificate.maxima import OUTSIDE, tournament, windows_of
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound
 from convsmith.precision.certificate.setting import AVERAGES, MAXIMA, MOVES, POINTWISE, PRODUCTS, Setting, Store
 
@@ -100,30 +101,29 @@ class _Step:
                 torch.ones(len(centre), dtype=torch.bool), f"sums of layer {node.name!r} have no bound: too many terms for so few bits"
             )
             return Enclosure(centre, torch.full_like(centre, torch.inf))
-        carried = layer.spread(x.radius) * (1 + all_own) + self.least
-        size = layer.size(size_x + x.radius) * (1 + all_own) + self.least
-        steady = own * size + self.few * centre.abs() + self.least
-        if self.setting is None:
-            radius = carried + steady
-        else:
+        carried = layer.spread(x.radius).mul_(1 + all_own).add_(self.least)
+        size = layer.size(size_x + x.radius).mul_(1 + all_own).add_(self.least)
+        magnitude = centre.abs()
+        steady = (size * own).add_(magnitude, alpha=self.few).add_(self.least)
+        radius = carried + steady
+        if self.setting is not None:
             self._check_reach(node, bound, size, terms)
             # a product with a stored zero is zero, and adding it rounds nothing
-            count = layer.count((size_x > 0) | (x.radius > 0)) + 1 if node.op in PRODUCTS else torch.tensor(float(terms + 1))
-            total = centre.abs() + carried + steady
-            tree = torch.minimum(*bound.tree_error(count, size, total))
-            error = torch.maximum(tree, bound.compensated * size + bound.compensated_absolute) if bound.compensated else tree
-            radius = carried + steady + error
+            count = layer.count((size_x > 0).logical_or_(x.radius > 0)).add_(1) if node.op in PRODUCTS else torch.full((), float(terms + 1))
+            total = magnitude.add_(radius)
+            error = bound.error(count, size, total)
+            radius.add_(error)
             if self.keep:
                 link = Link(node.inputs[:1], lambda g: torch.autograd.grad(z, source, g, retain_graph=True))
-                # the way back has rounding errors of its own, which meet deviations of at most the radius
-                back = self.numbers.gamma(terms_back(self.graph, node)) * carried
                 random = self.likely and bound.factor is not None
-                link.bounded = (steady + back + (bound.steady(count, size, total) if random else error)) * (1 + self.few)
+                link.bounded = steady.add_(bound.steady(count, size, total) if random else error)
+                # the way back has rounding errors of its own, which meet deviations of at most the radius
+                link.bounded.add_(carried, alpha=self.numbers.gamma(terms_back(self.graph, node))).mul_(1 + self.few)
                 if random:
-                    link.spread = bound.spread(count, size, total) * (1 + self.few)
+                    link.spread = bound.spread(count, size, total).mul_(1 + self.few)
                     link.compensated = bound.compensated * size + bound.compensated_absolute
                 self.link(node, link)
-        return Enclosure(centre, radius * (1 + self.few))
+        return Enclosure(centre, radius.mul_(1 + self.few))
 
     def _check_reach(self, node: Node, bound: SumBound, size: Tensor, terms: int) -> None:
         assert self.setting is not None
@@ -184,16 +184,15 @@ class _Step:
             source = x.centre.detach().requires_grad_()
             centres = windows_of(node, source)
         pairs = tournament(low, high)
-        middle = torch.where(pairs.weights > 0, centres.detach(), 0.0)
-        offset = (pairs.weights * middle).sum(-1) + pairs.bounded - y.centre
-        largest = torch.where(high > -torch.inf, torch.maximum(low.abs(), high.abs()), 0.0).amax(-1)
-        bounded = pairs.bounded + 8 * self.few * largest + self.least
-        follows = bounded < y.radius
         with torch.enable_grad():
-            line = (pairs.weights * torch.where(pairs.weights > 0, centres, 0.0)).sum(-1)
+            line = (pairs.weights * centres).sum(-1)
+        offset = line.detach().add(pairs.bounded).sub_(y.centre)
+        largest = torch.maximum(low.abs_().masked_fill_(low >= -OUTSIDE, 0), high.abs_().masked_fill_(high >= -OUTSIDE, 0)).amax(-1)
+        bounded = largest.mul_(8 * self.few).add_(pairs.bounded).add_(self.least)
+        slope = (bounded < y.radius).to(y.centre.dtype)
+        bounded = torch.minimum(bounded, y.radius)
         back = lambda g: torch.autograd.grad(line, source, g, retain_graph=True)  # noqa: E731
-        slope = follows.to(y.centre.dtype)
-        self.link(node, Link(node.inputs[:1], back, slope, torch.where(follows, offset, 0.0), torch.where(follows, bounded, y.radius)))
+        self.link(node, Link(node.inputs[:1], back, slope, offset.mul_(slope), bounded))
         return y
 
     # functions of one number ----------------------------------------------------------------------------------------------------
@@ -209,23 +208,18 @@ class _Step:
             inside &= True if limits[1] is None else high <= limits[1]
             return self._sloped(node, x, y, inside.to(low.dtype), torch.zeros_like(low), torch.where(inside, 0.0, y.radius))
         alpha = 0.0 if node.op == "Relu" else float(node.attributes.get("alpha", 0.01))  # type: ignore[arg-type]
-        below, above = torch.where(low > 0, low, alpha * low), torch.where(high > 0, high, alpha * high)
-        rounding = 0.0 if node.op == "Relu" else self.few + (FLOAT32.relative if self.setting is not None else 0.0)
+        below, above = (functional.leaky_relu(end, alpha) if alpha else end.clamp_min(0) for end in (low, high))
         y = self.between(below, above)
-        slack = rounding * torch.maximum(below.abs(), above.abs()) + (self.least if rounding else 0.0)
-        if rounding and self.setting is not None:
-            slack = slack + FLOAT32.absolute
-        # the chord of a convex function; it is above the function by most at zero
-        width = (high - low).clamp_min(self.least)
-        unstable = (low < 0) & (high > 0)
-        slope = torch.where(unstable, (above - below) / width, torch.where(low >= 0, 1.0, alpha))
-        gap = torch.where(unstable, (below - slope * low).clamp_min(0.0), 0.0)
-        bounded = gap / 2 + unstable * self.few * torch.maximum(low.abs(), high.abs()) + slack
-        flat = unstable & (y.radius <= bounded)
-        slope, gap, bounded = torch.where(flat, 0.0, slope), torch.where(flat, 0.0, gap), torch.where(flat, y.radius + slack, bounded)
-        y = Enclosure(torch.where(unstable, y.centre, torch.where(low >= 0, x.centre.detach(), alpha * x.centre.detach())), y.radius)
-        y.radius = torch.where(unstable, y.radius, torch.where(low >= 0, x.radius, alpha * x.radius)) + slack
-        return self._sloped(node, x, y, slope, -gap / 2, bounded)
+        slack = 0.0 if node.op == "Relu" else self.few + (FLOAT32.relative if self.setting is not None else 0.0)
+        largest = torch.maximum(low.abs(), high.abs())
+        if slack:
+            least = self.least + (FLOAT32.absolute if self.setting is not None else 0.0)
+            y.radius = y.radius + slack * largest + least
+        # the chord of a convex function is above it by most at zero; without a radius any slope will do
+        slope = (above - below).div_((high - low).clamp_min_(self.least))
+        gap = torch.where((low < 0) & (high > 0), (below - slope * low).clamp_min_(0), 0.0) if self.keep else slope
+        bounded = largest.mul_(self.few + slack).mul_(y.radius > 0).add_(gap, alpha=0.5)
+        return self._sloped(node, x, y, slope, gap.mul_(-0.5), bounded)
 
     def _sloped(self, node: Node, x: Enclosure, y: Enclosure, slope: Tensor, offset: Tensor, bounded: Tensor) -> Enclosure:
         self.link(node, Link(node.inputs[:1], lambda g: (g,), slope, offset, bounded))
@@ -248,24 +242,21 @@ class _Step:
 
     def _keep_store(self, name: str, store: Store, x: Enclosure, y: Enclosure) -> None:
         """Take the rounding as an error of the value, or its result as any number between the ends, whichever says more."""
-        centre = x.centre.detach()
-        size = store.roundoff.relative * (centre.abs() + x.radius) + store.roundoff.absolute
-        inside = (x.low >= store.low) & (x.high <= store.high)
-        shift = centre - y.centre
+        centre, most = x.centre.detach(), x.centre.detach().abs().add_(x.radius)
+        size = (most * store.roundoff.relative).add_(store.roundoff.absolute)
         random = self.likely and store.roundoff.drift is not None
-        follows = inside & (y.radius > (0.0 if random else size))
-        slope, small = follows.to(centre.dtype), self.few * (centre.abs() + x.radius) + self.least
-        link = Link((name,), lambda g: (g,), slope, torch.where(follows, shift, 0.0))
+        follows = y.radius > (0.0 if random else size)
+        if bool(((low := x.low) < store.low).any()) or bool((x.high > store.high).any()):
+            follows &= (low >= store.low) & (x.high <= store.high)
+        slope = follows.to(centre.dtype)
+        link = Link((name,), lambda g: (g,), slope, (centre - y.centre).mul_(slope))
         if random:
-            link.spread = torch.where(follows, size, 0.0)
-            drift = (store.roundoff.drift or 0.0) * size
-            link.bounded = torch.where(follows, drift + small, y.radius)
-        else:
-            link.bounded = torch.where(follows, size + small, y.radius)
+            link.spread = size * slope
+            size = size * (store.roundoff.drift or 0.0)
+        link.bounded = y.radius + slope * size.add_(most, alpha=self.few).add_(self.least).sub_(y.radius)
         self.found.links.append((name, link))
 
     def between(self, low: Tensor, high: Tensor) -> Enclosure:
         """Return the enclosure of an interval, without radius where its ends are equal."""
-        centre = low + (high - low) / 2
-        radius = torch.maximum(high - centre, centre - low)
-        return Enclosure(centre, torch.where(high == low, 0.0, radius * (1 + self.few) + self.few * centre.abs() + self.least))
+        centre = (low + high).mul_(0.5)
+        return Enclosure(centre, torch.maximum(high - centre, centre - low).mul_(1 + self.few))
