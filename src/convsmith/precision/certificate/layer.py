@@ -14,7 +14,7 @@ from convsmith.interop.torch_operators import OPERATORS
 from convsmith.precision.certificate.setting import PRODUCTS
 
 #: Terms of one part of a sum: parts are summed apart, so that the sum of the parts is off by less.
-PART: Final = 144
+PART: Final = 64
 
 
 class Layer:

@@ -37,7 +37,7 @@ Floats = NDArray[Any]
 class Store:
     """How a value is stored: ``nearest(x)`` as the plan does it; ``down`` and ``up`` bound what it can become.
 
-    ``roundoff`` bounds its error between ``low`` and ``high``; with a ``step`` the values are whole multiples of it.
+    ``roundoff`` bounds its error between ``low`` and ``high``; with ``binades`` it is relative to the power of two below the value.
     """
 
     assigned: Assignment
@@ -48,6 +48,7 @@ class Store:
     low: float
     high: float
     wraps: bool
+    binades: bool
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def store_of(assigned: Assignment, ranges: Ranges | None, seed: int, stream: int
         low,
         high,
         rule.overflow == "wrap",
+        fmt.kind == "float" and rule.scale == "none",
     )
 
 

@@ -243,7 +243,12 @@ class _Step:
     def _keep_store(self, name: str, store: Store, x: Enclosure, y: Enclosure) -> None:
         """Take the rounding as an error of the value, or its result as any number between the ends, whichever says more."""
         centre, most = x.centre.detach(), x.centre.detach().abs().add_(x.radius)
-        size = (most * store.roundoff.relative).add_(store.roundoff.absolute)
+        # half a unit of the last place is that of the binade's lower end
+        size = (
+            (binade(most) * store.roundoff.relative).add_(store.roundoff.absolute)
+            if store.binades
+            else (most * store.roundoff.relative).add_(store.roundoff.absolute)
+        )
         random = self.likely and store.roundoff.drift is not None
         follows = y.radius > (0.0 if random else size)
         if bool(((low := x.low) < store.low).any()) or bool((x.high > store.high).any()):
@@ -260,3 +265,9 @@ class _Step:
         """Return the enclosure of an interval, without radius where its ends are equal."""
         centre = (low + high).mul_(0.5)
         return Enclosure(centre, torch.maximum(high - centre, centre - low).mul_(1 + self.few))
+
+
+def binade(x: Tensor) -> Tensor:
+    """Return the largest powers of two that are not above positive numbers; zero, or less than the smallest normal number, gives zero."""
+    whole, mask = (torch.int32, 0x7F800000) if x.dtype == torch.float32 else (torch.int64, 0x7FF0000000000000)
+    return (x.view(whole) & mask).view(x.dtype)
