@@ -1,4 +1,4 @@
-"""Claim: no proof is ever wrong, over 10,000 MNIST images and 1,000 of CIFAR-10, 20 plans and 5 orders; and most images get one.
+"""Claim: no proof is ever wrong, over images of MNIST and CIFAR-10, 20 plans and 5 orders; and most images get one.
 
 Soundness: each plan is certified in one piece and computed in five orders of additions, one of them shuffled with another seed for each
 plan; counted are proved images whose class differs, and differences of scores outside of their bounds. An adversary drives every channel
