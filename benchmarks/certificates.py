@@ -28,7 +28,6 @@ from machine import RESULTS, footer
 from convsmith import formats, precision, runs
 from convsmith.graph import Graph
 from convsmith.jobs import sources, trained
-from convsmith.jobs.precision import pixels
 from convsmith.precision import Plan
 from convsmith.precision.certificate import MACHINE_ORDERS, accumulator_widths, certify, compute, describe, overflows, worst_input
 from convsmith.precision.certificate.enclosure import FAST
@@ -107,7 +106,7 @@ def usefulness(folder: str, images: int, rounds: int) -> dict[str, Any]:
     run = runs.open(folder)
     kept = trained.load(run)
     dataset = sources.reopen(run.read_json("dataset.json"), runs.Unrecorded(None, None))
-    x, labels, _ = pixels(dataset.test, kept, images, 0)
+    x, labels = sources.pixels(dataset.test, kept.preprocess, images, 0)
     graph, bf16 = kept.graph, formats.parse("bf16")
     setting = describe(graph, precision.uniform(bf16, bf16, precision.layout(graph)))
     found, few = certify(setting, x, exact=True), x[:200]
