@@ -2,6 +2,7 @@
 
 from convsmith.data.dataset import Dataset, Problem, Split, SplitName, source_name
 from convsmith.data.decode import MAX_PIXELS, read_image
+from convsmith.data.findings import Finding, exclusion_list, read_list
 from convsmith.data.health import Health, check
 from convsmith.data.identity import fingerprint
 from convsmith.data.images import EncodedSplit, ResidentSplit
@@ -17,6 +18,7 @@ __all__ = [
     "PUBLIC",
     "Dataset",
     "EncodedSplit",
+    "Finding",
     "Health",
     "Preprocess",
     "Problem",
@@ -29,12 +31,14 @@ __all__ = [
     "choose_preprocess",
     "crop_box",
     "download",
+    "exclusion_list",
     "fingerprint",
     "load_public",
     "normalise",
     "open",
     "pixels",
     "read_image",
+    "read_list",
     "resize",
     "source_name",
     "to_channels",

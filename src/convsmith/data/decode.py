@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from convsmith.data.packed import Extent, raw_bytes, raw_pixels
 from convsmith.errors import DataError
 
 MAX_PIXELS = 100_000_000
@@ -60,6 +61,9 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+#: Where an image is: a path, the bytes of a file, or a piece of a larger file.
+Encoded = str | bytes | Extent
+
 _limit = threading.Lock()
 
 
@@ -93,20 +97,27 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     return decode(str(path), str(path), max_pixels)
 
 
-def decode(source: str | bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a path or the bytes of a file, as ``read_image``."""
+def decode(source: Encoded, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a path, the bytes of a file or a piece of one, as ``read_image``; raw pixels are a read-only view."""
+    if isinstance(source, Extent) and source.shape:
+        return raw_pixels(source)
     look, pixels = _read(source, name, max_pixels)
     if pixels is None:
         raise DataError(f"{name!r} cannot be read: {look.reason}")
     return pixels
 
 
-def inspect(source: str | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Look:
+def inspect(source: Encoded, name: str, max_pixels: int = MAX_PIXELS) -> Look:
     """Look at one file: header, full decode, hash. Never raises for a bad file; the reason is in the result."""
     return _read(source, name, max_pixels)[0]
 
 
-def _read(source: str | bytes, name: str, max_pixels: int) -> tuple[Look, NDArray[np.uint8] | None]:
+def _read(source: Encoded, name: str, max_pixels: int) -> tuple[Look, NDArray[np.uint8] | None]:
+    if isinstance(source, Extent):
+        try:
+            source = bytes(raw_bytes(source))
+        except DataError as error:
+            return Look(kind="unreadable", reason=str(error)), None
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith.data.dataset import Problem
+from convsmith.data.dataset import Problem, Split
 from convsmith.data.decode import MAX_PIXELS
+from convsmith.data.exclusion import without
+from convsmith.data.findings import LEAST_SIDE, Finding, find
+from convsmith.data.measures import measure
 from convsmith.data.opening import read
 from convsmith.data.scan import Progress, summary
 from convsmith.data.source import PARTS, Source, without_empty_classes
-from convsmith.data.split import Division, divide
+from convsmith.data.split import TEST, Division, divide
 from convsmith.errors import DataError
 
-NEAR_BITS = 2
-NEAR_LIMIT = 20_000
-NEAR_SIDE = 32
-SHOWN = 50
+LIMIT = 20_000
+NEAR = ("leak", "near_conflict", "near_duplicate")
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Health:
     """The state of a source as ``data.open`` would see it.
 
     ``counts``: images of each class in each part. ``sizes``: least, median and greatest ``(height, width)``.
-    ``duplicates``: groups of pixel-identical images; ``near``: pairs that look alike (``near_count`` of them, 50 at most listed),
-    None where they are not looked for (arrays, images below 32 pixels, more than 20,000 images).
+    ``duplicates``: groups of pixel-identical images; ``near``: pairs that look alike, None where they are not looked for (images below
+    32 pixels, more images than the limit). ``findings``: what speaks against single images, None where it was not looked for.
     ``imbalance``: images of the largest class over those of the smallest. ``errors``: why ``data.open`` refuses, empty when it does not.
     """
 
@@ -47,10 +49,13 @@ class Health:
     duplicates: tuple[tuple[str, ...], ...]
     near: tuple[tuple[str, str], ...] | None
     near_count: int
+    findings: tuple[Finding, ...] | None
+    given_test: bool
     imbalance: float
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     errors: tuple[str, ...]
+    pictures: Split | None = field(repr=False, compare=False, default=None)
 
     @property
     def ok(self) -> bool:
@@ -68,7 +73,8 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pictures"}
+        plain["findings"] = None if self.findings is None else [vars(finding) for finding in self.findings]
         plain["problems"] = [vars(problem) for problem in self.problems]
         plain["sizes"] = {name: list(size) for name, size in self.sizes.items()}
         for name in ("classes", "notes", "errors"):
@@ -87,12 +93,18 @@ def check(
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
+    exclude: str | Path | None = None,
+    limit: int = LIMIT,
+    features: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Health:
     """Look at every image and count what is there, what is wrong and what ``data.open`` would do with the same arguments.
 
+    Up to ``limit`` images are also compared with each other and judged one by one; 0 leaves that out. ``features``: of each image by its
+    name, as a trained network sees it, to judge the labels by; without them shapes and colours do.
+
     Raises: DataError only when the source cannot be listed at all.
     """
-    source = without_empty_classes(read(path, progress=progress, max_pixels=max_pixels, workers=workers))
+    source = without_empty_classes(without(read(path, progress=progress, max_pixels=max_pixels, workers=workers), exclude))
     errors: list[str] = []
     division = Division(np.maximum(source.given, 0), (), ())
     if not len(source):
@@ -102,7 +114,13 @@ def check(
             division = divide(source, val, test, seed)
         except DataError as error:
             errors.append(str(error))
-    near, near_count = _near(source)
+    findings = None
+    if 0 < len(source) <= limit:
+        seen = None
+        if features is not None and all(source.title(row) in features for row in range(len(source))):
+            seen = np.stack([features[source.title(row)] for row in range(len(source))])
+        findings = find(source, division.part, measure(source, workers, progress), seen)
+    near = _near(source, findings)
     return Health(
         name=source.name,
         source=source.origin,
@@ -116,11 +134,14 @@ def check(
         formats=dict(Counter(source.formats).most_common()),
         duplicates=_duplicates(source),
         near=near,
-        near_count=near_count,
+        near_count=len(near or ()),
+        findings=findings,
+        given_test=bool((source.given == TEST).any()),
         imbalance=_imbalance(source),
         problems=source.problems + division.problems,
         notes=source.notes + division.notes,
         errors=tuple(errors),
+        pictures=source.take(np.arange(len(source))) if len(source) else None,
     )
 
 
@@ -158,18 +179,8 @@ def _imbalance(source: Source) -> float:
     return round(float(counts.max() / counts.min()), 2) if len(counts) and counts.min() else 0.0
 
 
-def _near(source: Source) -> tuple[tuple[tuple[str, str], ...] | None, int]:
-    """Return pairs of different pictures whose difference hashes differ in at most two of 64 bits."""
-    if source.outlines is None or not 1 < len(source) <= NEAR_LIMIT or np.median(_extents(source)) < NEAR_SIDE:
-        return None, 0
-    bits = np.bitwise_count(source.outlines)
-    rows = np.flatnonzero((bits > 4) & (bits < 60))  # a flat picture has no outline to compare
-    outlines, digests = source.outlines[rows], source.digests[rows]
-    pairs: list[tuple[str, str]] = []
-    count = 0
-    for place, row in enumerate(rows):
-        close = np.bitwise_count(outlines[place + 1 :] ^ outlines[place]) <= NEAR_BITS
-        others = np.flatnonzero(close & (digests[place + 1 :] != digests[place]))
-        count += len(others)
-        pairs += [(source.title(int(row)), source.title(int(rows[place + 1 + other]))) for other in others[: SHOWN - len(pairs)]]
-    return tuple(pairs), count
+def _near(source: Source, findings: tuple[Finding, ...] | None) -> tuple[tuple[str, str], ...] | None:
+    """Return the pairs that look alike, each once, by name."""
+    if findings is None or np.median(_extents(source), axis=0).min() < LEAST_SIDE:
+        return None
+    return tuple(sorted({tuple(sorted((item.name, item.other))) for item in findings if item.kind in NEAR}))  # type: ignore[misc]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith.data.decode import MAX_PIXELS, decode
+from convsmith.data.decode import MAX_PIXELS, Encoded, decode
 from convsmith.data.preprocess import Preprocess, crop_box, resize
 
 
@@ -58,13 +58,13 @@ class ResidentSplit:
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """Image files, as paths or as the bytes of an archive's members.
+    """Image files, as paths, as the bytes of an archive's members, or as pieces of a larger file.
 
     Shapes: ``labels``, ``digests`` (n,); ``extents`` int32 (n, 2), height and width.
     """
 
     names: Sequence[str]
-    sources: Sequence[str | bytes]
+    sources: Sequence[Encoded]
     labels: NDArray[np.int64]
     digests: NDArray[np.uint64]
     extents: NDArray[np.int32]

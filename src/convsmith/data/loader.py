@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convsmith.data.dataset import Split
-from convsmith.data.decode import decode
+from convsmith.data.decode import Encoded, decode
 from convsmith.data.images import EncodedSplit, ResidentSplit
 from convsmith.data.preprocess import Preprocess, resize
 from convsmith.data.scan import Progress
@@ -96,7 +96,7 @@ def _decoded_elsewhere(
             yield x_nhwc, split.labels[group], group
 
 
-def decode_into(task: tuple[list[tuple[str | bytes, str, int]], Preprocess, int], shared: mmap.mmap) -> None:
+def decode_into(task: tuple[list[tuple[Encoded, str, int]], Preprocess, int], shared: mmap.mmap) -> None:
     """Decode and resize some images into shared memory from an offset on."""
     sources, preprocess, offset = task
     shape = (preprocess.height, preprocess.width, preprocess.channels)

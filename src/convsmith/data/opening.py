@@ -13,6 +13,7 @@ from convsmith.data.bundled import open_digits
 from convsmith.data.cifar import is_cifar, is_cifar_file, open_cifar
 from convsmith.data.dataset import Dataset, Split, SplitName, source_name
 from convsmith.data.decode import MAX_PIXELS
+from convsmith.data.exclusion import without
 from convsmith.data.folder import Listing, arrange, walk
 from convsmith.data.idx import is_idx_name, open_idx
 from convsmith.data.npz import open_npz
@@ -33,6 +34,7 @@ def open(
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
     trainable: bool = True,
+    exclude: str | Path | None = None,
 ) -> Dataset:
     """Open labelled images and split them; nothing in ``path`` is ever changed.
 
@@ -44,10 +46,11 @@ def open(
     ``progress``: called with (done, total) files.
     ``trainable``: False to look at images only (to evaluate or predict): given parts as they are, any others all in train, and one
     class or a lone test part is no error.
+    ``exclude``: a list of images to leave out, as ``convsmith check --list`` writes it.
 
     Raises: DataError with a sentence that says what is wrong and what to do.
     """
-    source = without_empty_classes(read(path, progress=progress, max_pixels=max_pixels, workers=workers))
+    source = without_empty_classes(without(read(path, progress=progress, max_pixels=max_pixels, workers=workers), exclude))
     if not len(source):
         raise DataError(summary(source.origin, source.problems))
     division = divide(source, val, test, seed, trainable)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from convsmith.data.dataset import Problem
-from convsmith.data.decode import Look, inspect
+from convsmith.data.decode import Encoded, Look, inspect
 from convsmith.data.folder import Entry, Listing
 from convsmith.data.source import Source
 from convsmith.data.workers import Pool
@@ -53,8 +53,8 @@ def _looks(entries: Sequence[Entry], max_pixels: int, workers: int | None, progr
 
 def _known(entry: Entry) -> Look | None:
     """Return the look of what needs or allows no opening: an empty file, none, a folder, a pipe."""
-    if isinstance(entry.source, bytes):
-        size, mode = len(entry.source), stat.S_IFREG
+    if not isinstance(entry.source, str):
+        size, mode = len(entry.source) if isinstance(entry.source, bytes) else entry.source.size_bytes, stat.S_IFREG
     else:
         try:
             found = os.stat(entry.source)  # noqa: PTH116 a str: 100,000 Path objects cost a second
@@ -78,7 +78,7 @@ def _scanned(entries: Sequence[Entry], chunks: list[list[int]], max_pixels: int,
         yield from pool.results(tasks, ahead=2)
 
 
-def inspect_all(task: list[tuple[str | bytes, str, int]]) -> list[Look]:
+def inspect_all(task: list[tuple[Encoded, str, int]]) -> list[Look]:
     """Look at several files: ``(path or bytes, name, max_pixels)`` each."""
     return [inspect(*arguments) for arguments in task]
 

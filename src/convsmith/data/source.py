@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convsmith.data.dataset import Problem, Split, SplitName
-from convsmith.data.decode import MAX_PIXELS, digest
+from convsmith.data.decode import MAX_PIXELS, Encoded, digest
 from convsmith.data.images import EncodedSplit, ResidentSplit, row_name
 from convsmith.errors import DataError
 
@@ -33,7 +33,7 @@ class Source:
 
     ``given``: index into ``PARTS`` of the part an image came in, ``FREE`` (-1) when the source has no parts.
     ``images``: the resident array, or None when ``encoded`` holds paths or bytes.
-    ``outlines``, ``modes``, ``formats`` are known of encoded files only.
+    ``rows``: the rows of ``images`` that count, None for all. ``outlines``, ``modes``, ``formats`` are known of encoded files only.
 
     Shapes: ``labels``, ``given``, ``digests``, ``outlines`` (n,); ``extents`` (n, 2).
     """
@@ -46,9 +46,10 @@ class Source:
     given: NDArray[np.int8]
     digests: NDArray[np.uint64]
     images: NDArray[np.uint8] | None = None
+    rows: NDArray[np.int64] | None = None
     parts: tuple[tuple[str, int], ...] = ()
     names: Sequence[str] = ()
-    encoded: Sequence[str | bytes] = ()
+    encoded: Sequence[Encoded] = ()
     extents: NDArray[np.int32] | None = None
     outlines: NDArray[np.uint64] | None = None
     modes: Sequence[str] = ()
@@ -62,13 +63,21 @@ class Source:
 
     def title(self, row: int) -> str:
         """Return the name of one image."""
-        return self.names[row] if self.images is None else row_name(self.parts, row)
+        if self.images is None:
+            return self.names[row]
+        return row_name(self.parts, row if self.rows is None else int(self.rows[row]))
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return one image of a source that stands in memory."""
+        assert self.images is not None
+        chosen: NDArray[np.uint8] = self.images[row if self.rows is None else self.rows[row]]
+        return chosen
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """Return a split of some rows, in their order."""
         labels, digests = self.labels[rows], self.digests[rows]
         if self.images is not None:
-            return ResidentSplit(self.images, rows.astype(np.int64), labels, digests, self.parts)
+            return ResidentSplit(self.images, rows.astype(np.int64) if self.rows is None else self.rows[rows], labels, digests, self.parts)
         assert self.extents is not None
         names, encoded = [self.names[row] for row in rows], [self.encoded[row] for row in rows]
         return EncodedSplit(names, encoded, labels, digests, self.extents[rows], self.max_pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,4 +33,5 @@ class Images(Settings):
     )
     test: float = Field(0.2, ge=0, lt=1, description="Part held out for the final test, where the data gives none")
     split_seed: int = Field(0, ge=0, description="Which images are held out")
+    exclude: Path | None = Field(None, description="List of images to leave out, as `convsmith check --list` writes it")
     workers: int = Field(0, ge=0, description="Processes that decode images; 0 decodes in the main one")

@@ -39,6 +39,7 @@ def open_images(images: Images, listener: runs.Listener) -> Dataset:
         seed=images.split_seed,
         workers=images.workers or None,
         progress=lambda done, total: listener.progress("open", done, total),
+        exclude=images.exclude,
     )
 
 
@@ -51,6 +52,7 @@ def describe(dataset: Dataset, images: Images) -> dict[str, Any]:
 
     source = Path(images.data).expanduser()
     place = str(source.absolute()) if source.exists() else images.data
+    listed = {"exclude": str(images.exclude.expanduser().absolute())} if images.exclude is not None else {}
     return {
         "name": dataset.name,
         "source": dataset.source,
@@ -61,7 +63,7 @@ def describe(dataset: Dataset, images: Images) -> dict[str, Any]:
         "problems": [vars(problem) for problem in dataset.problems],
         "notes": dataset.notes,
         "fingerprint": data.fingerprint(dataset),
-        "open": images.model_dump(include={"val", "test", "split_seed"}) | {"data": place},
+        "open": images.model_dump(include={"val", "test", "split_seed"}) | {"data": place} | listed,
     }
 
 

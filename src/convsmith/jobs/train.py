@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from convsmith import runs
-from convsmith.errors import UnsupportedError
+from convsmith.errors import DataError, UnsupportedError
 from convsmith.jobs import sources, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
@@ -42,6 +42,7 @@ class Config(Images):
     batch: int | Literal["full"] | None = text(None, "N", "Images per update; 'full' is all of them")
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate")
     plan: Path | None = Field(None, description="Number formats to train under: the file of a plan")
+    leaked: Path | None = Field(None, description="List of test images to score apart, such as `convsmith check --list` calls leaked")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
     deterministic: bool = Field(False, description="Repeat bit for bit")
     threads: int = Field(0, ge=0, description="Processor threads; 0 times all and one and takes the faster")
@@ -250,7 +251,31 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
     if fit.counts:
         write_counts(fit, record)
     evaluation = test(fit.network, prepared, record)
-    return summarise(prepared, fit, evaluation) | {"measured": measured, "folder": str(record.folder)}
+    apart = {} if config.leaked is None else {"without_leaked": without_leaked(config.leaked, prepared.dataset, record)}
+    return summarise(prepared, fit, evaluation) | apart | {"measured": measured, "folder": str(record.folder)}
+
+
+def without_leaked(path: Path, dataset: Dataset, record: runs.Record) -> dict[str, Any]:
+    """Return the accuracy on the test images that a list does not name, and write it as evaluation-without-leaked.json.
+
+    Lines of the kind ``leaked`` count, or all where there are none.
+
+    Raises: DataError when the list names no test image, or all of them.
+    """
+    import numpy as np
+
+    from convsmith import analysis, data
+
+    listed = data.read_list(path)
+    marked = {name for name, (kind, _) in listed.items() if kind == "leaked"} or set(listed)
+    names = sources.names(dataset.test)
+    keep = np.array([name not in marked for name in names])
+    if keep.all() or not keep.any():
+        raise DataError(f"{str(path)!r} names {'no' if keep.all() else 'every'} test image of {dataset.name}; nothing can be compared")
+    stored = runs.open(record.folder).predictions()
+    evaluation = analysis.evaluate(stored.logits[keep], stored.labels[keep], dataset.classes)
+    record.write_json("evaluation-without-leaked.json", evaluation)
+    return {"images": int(keep.sum()), "leaked": int((~keep).sum()), "top1": evaluation.top1, "interval": evaluation.interval}
 
 
 def write_counts(fit: Fit, record: runs.Record) -> None:
@@ -339,8 +364,18 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
             "test accuracy",
             f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)}){where}",
         ],
+        *_apart(result),
         ["run", printable(result["folder"])],
     ]
+
+
+def _apart(result: Mapping[str, Any]) -> list[list[str]]:
+    found = result.get("without_leaked")
+    if not found:
+        return []
+    low, high = found["interval"]
+    name = f"without {found['leaked']} leaked"
+    return [[name, f"{percent(found['top1'])}  (95 %: {percent(low)} to {percent(high)}) on the other {found['images']}"]]
 
 
 def plan(quoted: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The page that tells a run: one self-contained HTML file made from the files of a run folder."""
 
+from convsmith.report.health import render_health
 from convsmith.report.mistakes import save_mistakes
 from convsmith.report.page import render, write
 
-__all__ = ["render", "save_mistakes", "write"]
+__all__ = ["render", "render_health", "save_mistakes", "write"]

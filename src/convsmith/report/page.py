@@ -39,17 +39,23 @@ def render(run_folder: str | Path, *, thumbnails: Callable[[int], bytes] | None 
     script = _text("copy.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
-        _templates()
+        templates()
         .get_template("page.html")
-        .render(head=headline.build(source), sections=parts, style=Markup(_text("style.css")), script=Markup(script), script_hash=digest)
+        .render(head=headline.build(source), sections=parts, style=Markup(style()), script=Markup(script), script_hash=digest)
     )
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Return the templates of this room."""
     return Environment(
         loader=PackageLoader("convsmith.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+
+
+def style() -> str:
+    """Return the style of every page."""
+    return _text("style.css")
 
 
 def _text(name: str) -> str:

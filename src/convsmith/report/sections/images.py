@@ -41,15 +41,16 @@ def build(source: Source) -> dict[str, Any] | None:
             }
             for name, row in zip(classes, per_class, strict=True)
         ],
-        "balance": _balance([sum(row) for row in per_class]),
-        "problems": _by_kind(problems),
+        "balance": balance([sum(row) for row in per_class]),
+        "problems": by_kind(problems),
         "left_out": sum(1 for problem in problems if problem.get("left_out", True)),
         "notes": [str(note)[:1].upper() + str(note)[1:] for note in dataset.get("notes") or []],
         "preprocess": _preprocess(source.table("preprocess.json")),
     }
 
 
-def _balance(totals: Sequence[int]) -> str:
+def balance(totals: Sequence[int]) -> str:
+    """Say how even the classes are."""
     least, most = min(totals), max(totals)
     if least == 0:
         return "At least one class has no image."
@@ -60,7 +61,8 @@ def _balance(totals: Sequence[int]) -> str:
     return f"The largest class has {units.ratio(most / least)} the images of the smallest ({units.count(least)} to {units.count(most)})."
 
 
-def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the problems of each kind, the most frequent kind first, at most 100 of each."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for problem in problems:
         groups.setdefault(str(problem.get("kind", "other")), []).append(problem)
