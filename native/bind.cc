@@ -25,6 +25,7 @@ NB_MODULE(_native, m) {
     bind_convolution(m);
     bind_integer(m);
     bind_packing(m);
+    bind_resample(m);
     bind_rounded(m);
     bind_rounding(m);
     bind_tensor(m);

@@ -30,6 +30,7 @@ void bind_blocks(nanobind::module_& m);
 void bind_convolution(nanobind::module_& m);
 void bind_integer(nanobind::module_& m);
 void bind_packing(nanobind::module_& m);
+void bind_resample(nanobind::module_& m);
 void bind_rounded(nanobind::module_& m);
 void bind_rounding(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);

@@ -26,6 +26,7 @@ namespace convsmith {
     void rounded_narrow(const RoundedPlan&, const RoundedTile&);                                            \
     void rounded_whole(const RoundedPlan&, const RoundedTile&);                                             \
     void rounded_survey(const float*, size_t, RoundedSurvey&);                                              \
+    void resample(const Resample&);                                                                         \
     }
 #define CONVSMITH_ROUNDED(level) {level::rounded_wide, level::rounded_narrow, level::rounded_whole}
 CONVSMITH_DECLARE(portable)
@@ -61,30 +62,32 @@ const IntegerTable& reference_integers() {
 
 const std::vector<Level>& levels() {
     static const std::vector<Level> found = [] {
-        std::vector<Level> list = {{"reference",
-                                    round_reference,
-                                    round_wide_reference,
-                                    count_reference,
-                                    round_blocks_reference,
-                                    &kReferenceConvolutions,
-                                    &portable::kOperators,
-                                    &reference_integers(),
-                                    {rounded_reference, rounded_reference, rounded_reference},
-                                    nullptr},
-                                   {"portable", portable::round, portable::round_wide, portable::count,
-                                    portable::round_blocks, &portable::kConvolutions, &portable::kOperators,
-                                    &portable::kIntegers, CONVSMITH_ROUNDED(portable), portable::rounded_survey}};
+        std::vector<Level> list = {
+            {"reference",
+             round_reference,
+             round_wide_reference,
+             count_reference,
+             round_blocks_reference,
+             &kReferenceConvolutions,
+             &portable::kOperators,
+             &reference_integers(),
+             {rounded_reference, rounded_reference, rounded_reference},
+             nullptr,
+             resample_reference},
+            {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
+             &portable::kConvolutions, &portable::kOperators, &portable::kIntegers, CONVSMITH_ROUNDED(portable),
+             portable::rounded_survey, portable::resample}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
                             &avx2::kConvolutions, &avx2::kOperators, &avx2::kIntegers, CONVSMITH_ROUNDED(avx2),
-                            avx2::rounded_survey});
+                            avx2::rounded_survey, avx2::resample});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
                             &avx512::kConvolutions, &avx512::kOperators, &avx512::kIntegers, CONVSMITH_ROUNDED(avx512),
-                            avx512::rounded_survey});
+                            avx512::rounded_survey, avx512::resample});
         // Only kernels of codes differ from those of the level before.
         if (list.back().name == std::string("avx512") && __builtin_cpu_supports("avx512vnni")) {
             Level better = list.back();

@@ -9,6 +9,7 @@
 #include "convolution.h"
 #include "integer.h"
 #include "operators.h"
+#include "resample.h"
 #include "round.h"
 #include "rounded.h"
 
@@ -25,6 +26,7 @@ struct Level {
     const IntegerTable* integers;
     RoundedRun rounded[kCarriers];  // by Carrier
     RoundedLook look;               // null for the reference, which needs no choice
+    ResamplePicture resample;
 };
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.

@@ -198,3 +198,22 @@ def binary_convolve(
     workspace: NDArray[np.uint64],
     threads: int,
 ) -> None: ...
+def resample_bytes(
+    pictures: list[NDArray[np.uint8]],
+    boxes: NDArray[np.int32],
+    mirrored: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+    level: str,
+) -> None: ...
+def resample_floats(
+    pictures: list[NDArray[np.uint8]],
+    boxes: NDArray[np.int32],
+    mirrored: NDArray[np.uint8],
+    out: NDArray[np.float32],
+    channels_last: bool,
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    threads: int,
+    level: str,
+) -> None: ...

@@ -37,7 +37,7 @@ def test_the_page_shows_what_was_found(photos, tmp_path) -> None:
     assert "train/day/copy.png\tleak\t" in listed.read_text() and "test/day/2.png\tleaked\t" in listed.read_text()
     text = check.lines(result)
     assert "Worth a look" in text and "nearly the same as 'test/day/2.png' in test" in text and "--exclude" in text
-    with pytest.raises(UsageError, match="check.html' exists already; name another file with --page"):
+    with pytest.raises(UsageError, match=r"check\.html' exists already; name another file with --page"):
         jobs.perform("check", {"data": str(photos), "page": str(page)})
 
 

@@ -12,6 +12,8 @@ from convsmith.data.opening import open
 from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, to_channels
 from convsmith.data.preprocess import resize as resize
 from convsmith.data.public import PUBLIC, download, load_public
+from convsmith.data.stream import Waits
+from convsmith.data.stream import stream as stream
 
 __all__ = [
     "MAX_PIXELS",
@@ -25,6 +27,7 @@ __all__ = [
     "ResidentSplit",
     "Split",
     "SplitName",
+    "Waits",
     "affine",
     "batches",
     "check",
@@ -41,5 +44,6 @@ __all__ = [
     "read_list",
     "resize",
     "source_name",
+    "stream",
     "to_channels",
 ]

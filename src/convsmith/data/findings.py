@@ -74,7 +74,9 @@ def _extents(source: Source) -> NDArray[np.int32]:
     return np.array([source.images.shape[1:3]], np.int32) if source.images is not None else np.asarray(source.extents)
 
 
-def _make(source: Source, part: NDArray[np.int8], row: int, kind: str, reason: str, score: float, exclude: bool = False, other: str = "") -> Finding:
+def _make(
+    source: Source, part: NDArray[np.int8], row: int, kind: str, reason: str, score: float, exclude: bool = False, other: str = ""
+) -> Finding:
     place = PARTS[part[row]] if part[row] != LEFT_OUT else ""
     return Finding(kind, source.title(row), place, source.classes[source.labels[row]], reason, round(float(score), 3), exclude, other)
 
@@ -147,7 +149,9 @@ def _doubtful(source: Source, part: NDArray[np.int8], features: NDArray[np.float
     for row in suspicious(beliefs, source.labels):
         other = int(beliefs[row].argmax())
         own = float(beliefs[row, source.labels[row]])
-        reason = f"looks like {source.classes[other]!r} ({beliefs[row, other]:.0%}), labelled {source.classes[source.labels[row]]!r} ({own:.1%})"
+        reason = (
+            f"looks like {source.classes[other]!r} ({beliefs[row, other]:.0%}), labelled {source.classes[source.labels[row]]!r} ({own:.1%})"
+        )
         found.append(_make(source, part, int(row), "label", reason, own))
     return found
 

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from convsmith.data.dataset import Split
 from convsmith.data.decode import Encoded, decode
 from convsmith.data.images import EncodedSplit, ResidentSplit
+from convsmith.data.jpeg import decoder, is_jpeg
+from convsmith.data.packed import Extent
 from convsmith.data.preprocess import Preprocess, resize
 from convsmith.data.scan import Progress
+from convsmith.data.stream import stream
 from convsmith.data.workers import Pool
 from convsmith.errors import UsageError
 
@@ -51,7 +54,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield ``(x uint8 NHWC, labels int64, indices int64)`` in ``order`` (default: the split's own); the last may be short.
 
-    ``workers`` processes decode up to ``prefetch`` batches each ahead of the reader; the order does not depend on them.
+    ``workers`` threads decode JPEGs and packed pixels up to ``prefetch`` batches ahead of the reader; other files as many processes do,
+    each up to ``prefetch`` ahead. Neither the order nor a pixel depends on them.
 
     Raises: DataError when a file has become unreadable since the scan; ResourceError when a process dies.
     """
@@ -61,9 +65,17 @@ def batches(
     if indices.size and not (0 <= indices.min() and indices.max() < len(split)):
         raise UsageError(f"order holds indices {indices.min()} to {indices.max()}; the split has {len(split)} images")
     groups = [indices[start : start + batch] for start in range(0, len(indices), batch)]
+    if isinstance(split, EncodedSplit) and workers and groups and threads_suffice(split):
+        return stream(split, groups, preprocess, threads=workers, ahead=prefetch)
     if isinstance(split, EncodedSplit) and workers and groups:
         return _decoded_elsewhere(split, preprocess, groups, min(workers, len(groups)), prefetch)
     return _decoded_here(split, preprocess, groups)
+
+
+def threads_suffice(split: EncodedSplit) -> bool:
+    """Tell whether threads decode these images without waiting for each other: raw pixels, or JPEGs with a decoder that lets them."""
+    first = split.sources[0]
+    return (isinstance(first, Extent) and bool(first.shape)) or (decoder() is not None and is_jpeg(first))
 
 
 def _decoded_here(split: Split, preprocess: Preprocess, groups: list[NDArray[np.int64]]) -> Iterator[Batch]:

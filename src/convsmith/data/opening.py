@@ -17,10 +17,12 @@ from convsmith.data.exclusion import without
 from convsmith.data.folder import Listing, arrange, walk
 from convsmith.data.idx import is_idx_name, open_idx
 from convsmith.data.npz import open_npz
+from convsmith.data.pack import is_pack, open_pack
 from convsmith.data.scan import Progress, scan, summary
 from convsmith.data.source import PARTS, Source, without_empty_classes
 from convsmith.data.split import divide
 from convsmith.data.table import is_table, read_table
+from convsmith.data.webdataset import is_shard, read_shards
 from convsmith.errors import DataError
 
 
@@ -39,7 +41,7 @@ def open(
     """Open labelled images and split them; nothing in ``path`` is ever changed.
 
     ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a folder of idx or CIFAR files,
-    an npz file, a tar or zip archive of class folders, or ``digits``.
+    an npz file, a tar or zip archive of class folders, a pack, WebDataset shards (one, or a folder of them), or ``digits``.
     ``val``, ``test``: the parts to carve out where the source gives none; a given part is kept. 0 carves none; without ``val``, a fifth
     but of many images about 5,000.
     ``workers``: processes that look at the files; by default one a processor when there are many files, else none.
@@ -100,6 +102,9 @@ def _folder(path: Path) -> Source | Listing:
         return open_idx(path)
     if is_cifar(names):
         return open_cifar(source_name(path), str(path), {name: (path / name).read_bytes() for name in names if is_cifar_file(name)})
+    shards = sorted(path / name for name in names if name.lower().endswith(".tar") and not name.startswith("."))
+    if shards and is_shard(shards[0]):
+        return read_shards(shards)
     tree = walk(path)
     tables = [name for name in names if is_table(Path(name)) and not name.startswith(".")]
     if len(tables) == 1 and not any(len(parts) > 1 for parts, _ in tree.files):
@@ -114,13 +119,17 @@ def _file(path: Path) -> Source | Listing:
         return open_npz(path)
     if is_idx_name(path.name):
         return open_idx(path.parent)
+    if is_pack(path):
+        return open_pack(path)
+    if path.suffix.lower() == ".tar" and is_shard(path):
+        return read_shards([path])
     if is_archive(path):
         tree = read_archive(path)
         members = {parts[-1]: source for parts, source in tree.files if isinstance(source, bytes)}
         if is_cifar(members):
             return open_cifar(path.name.split(".")[0], str(path), {name: raw for name, raw in members.items() if is_cifar_file(name)})
         return arrange(tree, str(path))
-    known = "a folder, .csv, .npz, an idx file, or a tar or zip archive"
+    known = "a folder, .csv, .npz, an idx file, a pack, or a tar or zip archive"
     raise DataError(f"{str(path)!r} is not a source of images that is read; give {known}")
 
 

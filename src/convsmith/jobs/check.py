@@ -114,7 +114,11 @@ def lines(result: Mapping[str, Any]) -> str:
     parts += [f"Note: {printable(note)}" for note in result["notes"]]
     parts.append(_findings(result))
     parts.append(_problems(result))
-    written = [f"{what}: {printable(result[key])}" for what, key in (("Page with pictures", "page"), ("Images to leave out", "list")) if result[key]]
+    written = [
+        f"{what}: {printable(result[key])}"
+        for what, key in (("Page with pictures", "page"), ("Images to leave out", "list"))
+        if result[key]
+    ]
     if result["list"]:
         written.append(f"Train without them: convsmith train {printable(result['source'])} --exclude {printable(result['list'])}")
     parts.append("\n".join(written))
@@ -143,7 +147,11 @@ def _findings(result: Mapping[str, Any]) -> str:
     counts = Counter(finding["kind"] for finding in findings)
     first = {finding["kind"]: finding for finding in reversed(findings)}
     rows = [[kind.replace("_", " "), count, first[kind]["name"], first[kind]["reason"]] for kind, count in counts.items()]
-    hint = "" if result["page"] else "\n\nTo see them: --page check.html; to leave them out: --list exclude.txt, then train --exclude exclude.txt"
+    hint = (
+        ""
+        if result["page"]
+        else "\n\nTo see them: --page check.html; to leave them out: --list exclude.txt, then train --exclude exclude.txt"
+    )
     return "Worth a look\n\n" + table(["what", "images", "the first", "why"], rows) + hint
 
 

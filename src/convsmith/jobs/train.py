@@ -251,8 +251,16 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
     if fit.counts:
         write_counts(fit, record)
     evaluation = test(fit.network, prepared, record)
+    waited = waiting(record)
     apart = {} if config.leaked is None else {"without_leaked": without_leaked(config.leaked, prepared.dataset, record)}
-    return summarise(prepared, fit, evaluation) | apart | {"measured": measured, "folder": str(record.folder)}
+    return summarise(prepared, fit, evaluation) | apart | {"waiting": waited} | {"measured": measured, "folder": str(record.folder)}
+
+
+def waiting(record: runs.Record) -> float | None:
+    """Return the share of the training's time in which it waited for its images, None where it was not measured."""
+    events = [event for event in runs.open(record.folder).events() if event.get("kind") == "feed"]
+    elapsed = sum(float(event["elapsed_s"]) for event in events)
+    return min(1.0, sum(float(event["waited_s"]) for event in events) / elapsed) if elapsed else None
 
 
 def without_leaked(path: Path, dataset: Dataset, record: runs.Record) -> dict[str, Any]:
@@ -358,6 +366,7 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
         ["model", f"{result['model']}, {result['parameters']:,} parameters"],
         ["images", ", ".join(f"{count:,} {name}" for name, count in result["images"].items())],
         ["trained", f"{result['epochs']:.3g} epochs in {format_duration(result['measured']['seconds'])}"],
+        *([["waited for images", f"{percent(result['waiting'])} of the time"]] if result.get("waiting") is not None else []),
         ["memory", size(result["measured"]["memory_bytes"])],
         ["val accuracy", percent(result["val_accuracy"])],
         [

@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     for verb in (
         Verb("forge", "From labelled images to a measured, exported network: the whole flow in one run.", "new run"),
         Verb("check", "Look at the images: classes, sizes, and every file that cannot be used, with the reason.", "nothing"),
+        Verb("pack", "Put images into one file, or shards, that training reads fast.", "nothing"),
         Verb("preview", "Show training images as the network will see them, on a contact sheet.", "nothing"),
         Verb("probe", "Measure what a pretrained network knows of the images, stage by stage, and what to do with it.", "nothing"),
         Verb("train", "Train a network on labelled images and test it.", "new run"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,12 +14,18 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from convsmith.data import batches, pixels
+from convsmith.data import Waits, batches, pixels, stream
 from convsmith.data.dataset import Split
+from convsmith.data.images import EncodedSplit
+from convsmith.data.jpeg import Clock
+from convsmith.data.loader import threads_suffice
 from convsmith.data.preprocess import Preprocess
-from convsmith.training.augmentation import colour_axes, stored_preprocess
+from convsmith.data.stream import Cut
+from convsmith.kernels import processor_count
+from convsmith.training.augmentation import colour_axes, cutter, stored_preprocess
 from convsmith.training.chance import order
 from convsmith.training.config import Training
+from convsmith.training.network import device_of
 from convsmith.training.processes import Team
 
 FULL_BATCH_PART = 512
@@ -30,12 +37,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Part:
-    """Images computed together: uint8 ``(n, h, w, c)``, labels int64 ``(n,)``, and their places in the split."""
+    """Images computed together: uint8 ``(n, h, w, c)``, labels int64 ``(n,)``, and their places in the split.
+
+    ``placed``: of the network's size already, cut and mirrored as the epoch says.
+    """
 
     x_nhwc: torch.Tensor
     labels: torch.Tensor
     indices: NDArray[np.int64]
     epoch: int
+    placed: bool = False
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -70,6 +81,8 @@ class Feed:
         self.bytes = bytes_ if self.resident else 0
         self.labels = torch.from_numpy(np.ascontiguousarray(split.labels))
         self.x_nhwc = torch.from_numpy(pixels(split, self.stored, workers=config.workers, progress=progress)) if self.resident else None
+        self.pins = device_of(config).type == "cuda"
+        self.waits, self._busy = Waits(), Waits()
         self._reader: tuple[int, Iterator[Part]] | None = None
         self._ordered: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
@@ -99,7 +112,18 @@ class Feed:
         return list(itertools.pairwise(edges))
 
     def read(self, step: int) -> Iterator[Part]:
-        """Yield the parts of update ``step``."""
+        """Yield the parts of update ``step``; the time that the reader stands still for them goes to ``waits``."""
+        parts = self._read(step)
+        while True:
+            began = time.perf_counter()
+            part = next(parts, None)
+            self.waits.waited_s += time.perf_counter() - began
+            if part is None:
+                return
+            self.waits.images += len(part)
+            yield part
+
+    def _read(self, step: int) -> Iterator[Part]:
         if self.x_nhwc is not None:
             yield from self._from_memory(step)
             return
@@ -118,7 +142,13 @@ class Feed:
         for start, stop in self.parts(step):
             indices = places[start:stop]
             chosen = torch.from_numpy(indices)
-            yield Part(self.x_nhwc[chosen], self.labels[chosen], indices, epoch)
+            yield self._part(self.x_nhwc[chosen], self.labels[chosen], indices, epoch)
+
+    def _part(self, x_nhwc: torch.Tensor, labels: torch.Tensor, indices: NDArray[np.int64], epoch: int, placed: bool = False) -> Part:
+        """Return a part; for a GPU in pinned memory, from which it copies while the processor goes on."""
+        if self.pins:
+            x_nhwc, labels = x_nhwc.pin_memory(), labels.pin_memory()
+        return Part(x_nhwc, labels, indices, epoch, placed)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._ordered[0] != epoch:
@@ -133,11 +163,35 @@ class Feed:
             places = order(len(self.split), self.config.seed, epoch)
             wanted = np.concatenate([places[start:stop] for start, stop in cuts])
             largest = max(stop - start for start, stop in cuts)
-            stream = batches(self.split, self.stored, largest, order=wanted, workers=self.config.workers)
             sizes = [stop - start for start, stop in cuts]
-            for x, labels, indices in recut(stream, sizes):
-                yield Part(torch.from_numpy(x), torch.from_numpy(labels), indices, epoch)
+            cut = self._cutter(epoch)
+            if cut is None:
+                source = batches(self.split, self.stored, largest, order=wanted, workers=self.config.workers or self._threads())
+            else:
+                assert isinstance(self.split, EncodedSplit)
+                groups = np.split(wanted, np.cumsum(sizes)[:-1])
+                threads = self.config.workers or self._threads()
+                source = stream(self.split, groups, self.preprocess, cut=cut, threads=threads, quick=True, waits=self._busy)
+            for x, labels, indices in recut(source, sizes):
+                yield self._part(torch.from_numpy(x), torch.from_numpy(labels), indices, epoch, placed=cut is not None)
             step = last
+
+    def take_waits(self) -> Waits:
+        """Return how long the reader stood still since the last call, with what the decoding threads did."""
+        taken = Waits(self.waits.waited_s, self.waits.images, self._busy.clock)
+        self.waits, self._busy.clock = Waits(), Clock()
+        return taken
+
+    def _threads(self) -> int:
+        """Return how many threads decode where nobody says: as many as there are processors, none for files that need processes."""
+        return processor_count() if isinstance(self.split, EncodedSplit) and threads_suffice(self.split) else 0
+
+    def _cutter(self, epoch: int) -> Cut | None:
+        """Return what is read of each picture, where the files themselves can be cut: then no stored size comes between."""
+        if not self._threads():
+            return None
+        assert isinstance(self.split, EncodedSplit)
+        return cutter(self.split, self.preprocess, self.config.augment, self.config.seed, epoch)
 
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]

@@ -65,7 +65,7 @@ class _Trainer:
     def __init__(
         self, module: nn.Module, dataset: Dataset, config: Training, preprocess: Preprocess, voice: Voice, folder: Path | None, team: Team
     ) -> None:
-        self.began = self.saved_at = time.perf_counter()
+        self.began = self.saved_at = self.fed_at = time.perf_counter()
         self.config, self.voice, self.team = config, voice, team
         self.folder = folder if team.leads else None
         self.resume_from = folder / "last.pt" if folder else None
@@ -107,6 +107,8 @@ class _Trainer:
 
     def train(self, run: Run, interrupt: Interrupt) -> StoppedBy:
         self.module.train()
+        self.fed_at = time.perf_counter()
+        self.feed.take_waits()
         while (stopped := self._stops(run, interrupt)) is None:
             self._update(run)
             if run.step % run.plan.steps_per_epoch == 0 or run.step == run.plan.steps:
@@ -143,8 +145,16 @@ class _Trainer:
         if run.step % run.plan.validate_every == 0 or run.step == run.plan.steps:
             self._validate(run, page)
         page["seconds"] = self.seconds()
+        self._tell_waiting()
         run.history.append(page)
         self.voice.event("epoch", **page)
+
+    def _tell_waiting(self) -> None:
+        """Tell how long the training waited for its images since the last epoch, and what the decoding threads did."""
+        now, waits = time.perf_counter(), self.feed.take_waits()
+        elapsed = now - self.fed_at
+        self.voice.event("feed", elapsed_s=round(elapsed, 4), resident=self.feed.resident, **waits.to_dict())
+        self.fed_at = now
 
     def _validate(self, run: Run, page: dict[str, Any]) -> None:
         source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()

@@ -131,7 +131,7 @@ class Updater:
     def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, Mixture | None]:
         """Return logits and labels of one part as the network sees it in training, and what was mixed into its images."""
         x_nchw = augmented(
-            part.x_nhwc.to(self.device),
+            part.x_nhwc.to(self.device, non_blocking=True),
             part.indices,
             self.config.augment,
             self.preprocess,
@@ -139,8 +139,9 @@ class Updater:
             epoch=part.epoch,
             channels_last=self.arithmetic.channels_last,
             axes=self.axes,
+            placed=part.placed,
         )
         x_nchw, mixture = mixed(x_nchw, part.indices, self.config.augment, seed=self.config.seed, epoch=part.epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             logits = self._network(x_nchw)
-        return logits, part.labels.to(self.device), mixture
+        return logits, part.labels.to(self.device, non_blocking=True), mixture

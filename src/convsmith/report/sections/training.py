@@ -11,6 +11,7 @@ from convsmith.report import units
 from convsmith.report.charts import Curve, line_chart
 from convsmith.report.source import Source
 
+STEPS = {"reading": "disk_s", "decoding": "decode_s", "scaling": "resample_s"}
 ENDINGS = {
     "time": "The number of updates was set by the time allowed.",
     "patience": "It stopped early, because validation had not improved for a while.",
@@ -34,8 +35,24 @@ def build(source: Source) -> dict[str, Any] | None:
         "ending": ENDINGS.get(str(ended[-1].get("stopped_by")), "") if ended else "",
         "resumed": len([event for event in source.kinds("resume") if "step" in event]),
         "arithmetic": _arithmetic(source),
+        "waiting": _waiting(source),
         "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows)) if chart["svg"]],
     }
+
+
+def _waiting(source: Source) -> str:
+    """Tell how much of the time the training waited for its images and what the threads did, "" of runs without the figures."""
+    events = source.kinds("feed")
+    elapsed = sum(float(event.get("elapsed_s", 0)) for event in events)
+    if not elapsed:
+        return ""
+    share = sum(float(event.get("waited_s", 0)) for event in events) / elapsed
+    spent = {word: sum(float(event.get(key, 0)) for event in events) for word, key in STEPS.items()}
+    total = sum(spent.values())
+    told = ", ".join(f"{word} {units.percent(seconds / total)}" for word, seconds in spent.items()) if total else ""
+    where = "all in memory" if all(event.get("resident") for event in events) else "decoded while it trained"
+    busy = f"; the decoding threads spent theirs on {told}" if told else ""
+    return f"It waited {units.percent(min(1.0, share))} of its time for images ({where}){busy}."
 
 
 def _arithmetic(source: Source) -> str:

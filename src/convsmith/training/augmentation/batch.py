@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convsmith.data.preprocess import Preprocess, affine
+from convsmith.data.images import EncodedSplit
+from convsmith.data.preprocess import Preprocess, affine, crop_box
+from convsmith.data.stream import Cut
 from convsmith.training.augmentation import colour, corruption, draws, geometry, policies
 from convsmith.training.chance import uniforms
 from convsmith.training.config import Augment
@@ -32,6 +34,19 @@ def to_input(x_nhwc: torch.Tensor, preprocess: Preprocess, channels_last: bool =
     return x_nchw.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
+def cutter(split: EncodedSplit, preprocess: Preprocess, augment: Augment, seed: int, epoch: int) -> Cut | None:
+    """Return which box of each picture ``epoch`` reads and whether it is mirrored; None where that is not all of the geometry."""
+    if not geometry.crops_alone(augment):
+        return None
+
+    def cut(indices: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        u = torch.from_numpy(uniforms(indices, draws.count(augment), seed, epoch)).float()
+        regions = np.array([crop_box(preprocess, *map(int, split.extents[index])) for index in indices], np.int32).reshape(-1, 4)
+        return geometry.crop_boxes(augment, u, regions), geometry.mirrored(augment, u, indices, seed, epoch).numpy()
+
+    return cut
+
+
 def augmented(
     x_nhwc: torch.Tensor,
     indices: NDArray[np.int64],
@@ -42,12 +57,14 @@ def augmented(
     epoch: int,
     channels_last: bool = False,
     axes: torch.Tensor | None = None,
+    placed: bool = False,
 ) -> torch.Tensor:
     """Return the batch as the network reads it in ``epoch``, float32 NCHW, each image changed as ``augment`` says.
 
     In this order: policy, JPEG, geometry, colour, blur, noise, erasing. Mirroring and whole-pixel shifts move pixels and keep their values;
     all other geometry is one bilinear interpolation. Pixels from outside repeat the edge. Colour is not cut off at black and white.
     The result of an image depends on (seed, epoch, index) alone. ``axes``: those of ``colour_axes``, for ``lighting``.
+    ``placed``: the images were cut, scaled and mirrored as ``cutter`` says, so that no geometry remains.
 
     Shapes: ``x_nhwc`` uint8, of the size of ``stored_preprocess``; the result has the height and width of ``preprocess``.
     """
@@ -59,8 +76,8 @@ def augmented(
         x_nhwc = policies.changed(x_nhwc, augment, u[:, draws.POLICY])
     if augment.jpeg:
         x_nhwc = corruption.compressed(x_nhwc, augment.jpeg, u[:, draws.JPEG])
-    warped = geometry.interpolates(augment)
-    if not warped:
+    warped = geometry.interpolates(augment) and not placed
+    if not warped and not placed:
         x_nhwc = geometry.moved(x_nhwc, augment, u, mirror)
     x_nchw = to_input(x_nhwc, preprocess, channels_last)
     if warped:

@@ -112,6 +112,29 @@ def crop_sides(augment: Augment, u: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
 
 
+def crops_alone(augment: Augment) -> bool:
+    """Tell whether all geometry is a random part and left-right mirroring, before which nothing changes the pixels: a box says it all."""
+    others = (augment.rotate, augment.scale, augment.stretch, augment.shear, augment.perspective, augment.lens, augment.elastic)
+    return augment.crop != "none" and not any(others) and augment.policy == "none" and not augment.jpeg and not augment.flip_vertical
+
+
+def crop_boxes(augment: Augment, u: torch.Tensor, regions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the random part of each region as a box of whole pixels, int32 ``(n, 4)``: top, left, bottom, right.
+
+    The part is that of ``affine_maps`` with its edges rounded to pixels; it is never empty.
+    Shapes: ``regions`` (n, 4), the part of the picture that would be stored.
+    """
+    tall, wide = (side.double().numpy() for side in crop_sides(augment, u))
+    origin, size = regions[:, :2].astype(np.float64), (regions[:, 2:] - regions[:, :2]).astype(np.float64)
+    parts = np.stack([tall, wide], axis=1)
+    place = np.stack([(1 + spread(u, draws.CROP_Y).double().numpy()) / 2, (1 + spread(u, draws.CROP_X).double().numpy()) / 2], axis=1)
+    low = origin + (1 - parts) * place * size
+    first = np.rint(low).astype(np.int32)
+    last = np.minimum(np.maximum(np.rint(low + parts * size).astype(np.int32), first + 1), regions[:, 2:])
+    first = np.minimum(first, last - 1)
+    return np.concatenate([first, last], axis=1)
+
+
 def distorted(grid_nhwc: torch.Tensor, augment: Augment, u: torch.Tensor) -> torch.Tensor:
     """Return the grid after elastic displacement, lens and perspective, in this order from the result to the source."""
     if augment.elastic:

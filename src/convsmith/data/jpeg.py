@@ -1,0 +1,141 @@
+"""Decode only as much of a picture as a box of it needs: a JPEG at reduced scale, in threads that do not wait for each other."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from convsmith.data.decode import Encoded, decode
+from convsmith.data.packed import Extent, raw_bytes, raw_pixels
+from convsmith.errors import DataError
+
+#: libjpeg's reductions that have vector code.
+REDUCTIONS: Final = (8, 4, 2)
+COLOURS: Final = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}
+HEAD_BYTES: Final = 1 << 16
+
+
+@dataclass
+class Clock:
+    """Seconds that decoding threads spent, summed over them."""
+
+    disk_s: float = 0.0
+    decode_s: float = 0.0
+    resample_s: float = 0.0
+
+    def add(self, other: Clock) -> None:
+        self.disk_s += other.disk_s
+        self.decode_s += other.decode_s
+        self.resample_s += other.resample_s
+
+
+@cache
+def decoder() -> Any | None:
+    """Return the module simplejpeg, whose libjpeg-turbo decodes while other threads run; None where it is not installed."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
+
+
+def is_jpeg(source: Encoded) -> bool:
+    """Tell a JPEG by its first bytes; False for what cannot be read."""
+    try:
+        if isinstance(source, Extent):
+            return not source.shape and bytes(raw_bytes(source)[:2]) == b"\xff\xd8"
+        if isinstance(source, bytes):
+            return source[:2] == b"\xff\xd8"
+        with Path(source).open("rb") as file:
+            return file.read(2) == b"\xff\xd8"
+    except (OSError, DataError):
+        return False
+
+
+def decode_box(
+    source: Encoded, name: str, max_pixels: int, box: tuple[int, int, int, int], wanted: tuple[int, int], quick: bool, clock: Clock
+) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+    """Return pixels and where the box (top, left, bottom, right) lies in them.
+
+    With ``quick`` a JPEG is decoded at 1/2, 1/4 or 1/8 where the box keeps at least the ``wanted`` height and width, and with libjpeg's
+    faster transform and colour upsampling; without it the pixels are those of ``decode``.
+
+    Raises: DataError as ``decode``.
+    """
+    if isinstance(source, Extent) and source.shape:
+        began = time.perf_counter()
+        pixels = raw_pixels(source)
+        clock.disk_s += time.perf_counter() - began
+        return pixels, box
+    began = time.perf_counter()
+    raw: bytes | memoryview | None = None
+    if (simplejpeg := decoder()) is not None:
+        raw = _raw(source)
+    read = time.perf_counter()
+    found = None if raw is None else _fast(simplejpeg, raw, max_pixels, box, wanted, quick)
+    if found is None:
+        found = decode(source if raw is None or isinstance(raw, memoryview) else raw, name, max_pixels), box
+    clock.disk_s += read - began
+    clock.decode_s += time.perf_counter() - read
+    return found
+
+
+def _raw(source: Encoded) -> bytes | memoryview | None:
+    if isinstance(source, Extent):
+        return raw_bytes(source)
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError:
+        return None  # decode says why
+
+
+def _fast(
+    simplejpeg: Any, raw: bytes | memoryview, max_pixels: int, box: tuple[int, int, int, int], wanted: tuple[int, int], quick: bool
+) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]] | None:
+    """Decode an upright JPEG of ordinary colours; None for everything else, a damaged one included."""
+    if bytes(raw[:2]) != b"\xff\xd8" or not _upright(raw):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(raw)
+        if colours not in COLOURS or height * width > max_pixels or box[2] > height or box[3] > width:
+            return None
+        factor = _reduction(box, wanted) if quick else 1
+        pixels = simplejpeg.decode_jpeg(
+            raw,
+            COLOURS[colours],
+            fastdct=quick,
+            fastupsample=quick,
+            min_height=-(-height // factor) if factor > 1 else 0,
+            min_width=-(-width // factor) if factor > 1 else 0,
+        )
+    except ValueError:
+        return None
+    if factor > 1:
+        top, left, bottom, right = box[0] // factor, box[1] // factor, -(-box[2] // factor), -(-box[3] // factor)
+        box = top, left, min(bottom, pixels.shape[0]), min(right, pixels.shape[1])
+    return pixels, box
+
+
+def _reduction(box: tuple[int, int, int, int], wanted: tuple[int, int]) -> int:
+    ratio = min((box[2] - box[0]) / wanted[0], (box[3] - box[1]) / wanted[1])
+    return next((factor for factor in REDUCTIONS if factor <= ratio), 1)
+
+
+def _upright(raw: bytes | memoryview) -> bool:
+    head = bytes(raw[:HEAD_BYTES])
+    if b"Exif\0\0" not in head:
+        return True
+    try:
+        return bool(Image.open(io.BytesIO(raw)).getexif().get(0x0112, 1) == 1)
+    except Exception:  # damaged EXIF says nothing about the orientation, but let the careful decoder see it
+        return False
