@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 LANDMARKS: Final = 600
 RIDGES: Final = (1e-3, 1e-2, 1e-1, 1.0)
@@ -16,7 +15,6 @@ DOUBTED: Final = 0.03
 BELIEVED: Final = 0.6
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def label_beliefs(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int, seed: int = 0) -> NDArray[np.float64]:
     """Return the probability of every class for every image, from the labels of all the others, float64 ``(n, classes)``.
 
@@ -67,7 +65,8 @@ def suspicious(beliefs: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArr
 
 
 def _squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T, 0)
+    apart: NDArray[np.float64] = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T, 0)
+    return apart
 
 
 def _softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:

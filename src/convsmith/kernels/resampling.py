@@ -96,4 +96,5 @@ def weights(size: int, wanted: int) -> NDArray[np.int64]:
 
 
 def _rounded(sums: NDArray[np.int64]) -> NDArray[np.uint8]:
-    return np.clip((sums + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip((sums + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS, 0, 255).astype(np.uint8)
+    return levels
