@@ -74,7 +74,9 @@ std::vector<Source> sources_of(const nb::list& pictures, const Boxes& boxes, con
     for (size_t i = 0; i < pictures.size(); ++i) {
         const Picture picture = nb::cast<Picture>(pictures[i]);
         const int32_t* box = boxes.data() + 4 * i;
-        if (picture.shape(2) != channels || picture.stride(2) != 1 || picture.stride(1) != int64_t(channels))
+        // the step along an axis of one element means nothing
+        if (picture.shape(2) != channels || (channels > 1 && picture.stride(2) != 1) ||
+            (picture.shape(1) > 1 && picture.stride(1) != int64_t(channels)))
             throw std::invalid_argument("a picture has another number of channels, or its rows are not contiguous");
         if (!(0 <= box[0] && box[0] < box[2] && size_t(box[2]) <= picture.shape(0) && 0 <= box[1] && box[1] < box[3] &&
               size_t(box[3]) <= picture.shape(1)))
