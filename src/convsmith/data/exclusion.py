@@ -45,15 +45,16 @@ def _taken(source: Source, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
         kept = source.rows if source.rows is not None else np.arange(len(source))
         return replace(source, labels=source.labels[rows], given=source.given[rows], digests=source.digests[rows], rows=kept[rows])
     assert source.extents is not None and source.outlines is not None
+    chosen = rows.tolist()
     return replace(
         source,
         labels=source.labels[rows],
         given=source.given[rows],
         digests=source.digests[rows],
-        names=[source.names[row] for row in rows],
-        encoded=[source.encoded[row] for row in rows],
+        names=[source.names[row] for row in chosen],
+        encoded=[source.encoded[row] for row in chosen],
         extents=source.extents[rows],
         outlines=source.outlines[rows],
-        modes=[source.modes[row] for row in rows],
-        formats=[source.formats[row] for row in rows],
+        modes=[source.modes[row] for row in chosen],
+        formats=[source.formats[row] for row in chosen],
     )

@@ -88,8 +88,10 @@ def _candidates(
                 likeness[np.tril_indices(len(likeness))] = 0
             a, b = np.nonzero(likeness >= CANDIDATE)
             found.append((a + top, b + left, likeness[a, b]))
-    first, second, likeness = (np.concatenate(part) for part in zip(*found, strict=True)) if found else (np.zeros(0, np.int64),) * 3
-    best = np.argsort(-likeness, kind="stable")[:MOST_CANDIDATES]
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    first, second = (np.concatenate([part[side] for part in found]) for side in (0, 1))
+    best = np.argsort(-np.concatenate([part[2] for part in found]), kind="stable")[:MOST_CANDIDATES]
     return first[best], second[best]
 
 
@@ -118,4 +120,5 @@ def _zoomed(thumbs: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
     part = (place - low).astype(np.float32)
     rows = thumbs[:, low] * (1 - part)[None, :, None, None] + thumbs[:, low + 1] * part[None, :, None, None]
     both = rows[:, :, low] * (1 - part)[None, None, :, None] + rows[:, :, low + 1] * part[None, None, :, None]
-    return np.rint(both).clip(0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(both).clip(0, 255).astype(np.uint8)
+    return levels

@@ -97,12 +97,12 @@ def measure_pixels(images: list[NDArray[np.uint8]]) -> Measures:
         thumbs[row] = np.asarray(picture.convert("RGB").resize((THUMB, THUMB), Image.Resampling.BOX))
         grey = picture.convert("L")
         grey.thumbnail((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None)
-        y_hw = np.asarray(grey, np.float32) / 255
+        y_hw = np.asarray(grey, np.float32) / np.float32(255)
         light[row] = y_hw.mean()
         low, high = np.percentile(y_hw, (2, 98))
         spread[row] = high - low
         blur[row] = blur_effect(y_hw)
-        shapes[row] = directions(np.asarray(grey.resize((48, 48), Image.Resampling.BOX), np.float32) / 255)
+        shapes[row] = directions(np.asarray(grey.resize((48, 48), Image.Resampling.BOX), np.float32) / np.float32(255))
     return Measures(light, spread, blur, thumbs, np.concatenate([shapes, _colours(thumbs)], axis=1))
 
 
@@ -140,7 +140,8 @@ def directions(y_hw: NDArray[np.float32]) -> NDArray[np.float32]:
     cell = (np.arange(height) * CELLS // height)[:, None] * CELLS + (np.arange(width) * CELLS // width)[None, :]
     counts = np.bincount((cell * DIRECTIONS + bins).ravel(), strength.ravel(), CELLS * CELLS * DIRECTIONS)
     shares = counts.reshape(-1, DIRECTIONS)
-    return np.sqrt(shares / (shares.sum(axis=1, keepdims=True) + 0.5)).ravel().astype(np.float32)
+    roots: NDArray[np.float32] = np.sqrt(shares / (shares.sum(axis=1, keepdims=True) + 0.5)).ravel().astype(np.float32)
+    return roots
 
 
 def _colours(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:

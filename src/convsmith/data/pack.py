@@ -90,7 +90,7 @@ def _write(source: Source, file: BinaryIO, short_side: int | None, encoding: Enc
     if source.outlines is not None:
         columns["outlines"] = source.outlines
     index = io.BytesIO()
-    np.savez(index, **columns)
+    np.savez(index, allow_pickle=False, **columns)
     raw, offset = index.getvalue(), file.tell()
     file.write(raw)
     end = file.tell()
@@ -126,7 +126,8 @@ def _scaled(pixels: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uin
     scale = short_side / min(height, width)
     out = np.empty((1, max(1, round(height * scale)), max(1, round(width * scale)), channels), np.uint8)
     resample([np.ascontiguousarray(pixels)], np.array([[0, 0, height, width]], np.int32), np.zeros(1, bool), out, threads=1)
-    return out[0]
+    scaled: NDArray[np.uint8] = out[0]
+    return scaled
 
 
 def encoded_bytes(source: Encoded, name: str) -> bytes:
