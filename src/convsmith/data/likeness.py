@@ -37,11 +37,11 @@ def near_pairs(thumbs: NDArray[np.uint8]) -> list[Pair]:
 
     Shapes: ``thumbs`` (n, side, side, 3).
     """
-    upright, flat = details(thumbs)
+    upright, _ = details(thumbs)
     mirrored, _ = details(thumbs[:, :, ::-1])
     pairs: dict[tuple[int, int], Pair] = {}
     for flipped, others in ((False, upright), (True, mirrored)):
-        first, second = _candidates(upright, others, flat)
+        first, second = _candidates(upright, others)
         for start in range(0, len(first), BLOCK):
             a, b = first[start : start + BLOCK], second[start : start + BLOCK]
             likeness = _aligned(thumbs[a], thumbs[b][:, :, ::-1] if flipped else thumbs[b])
@@ -75,9 +75,7 @@ def _smooth(grey: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return mean
 
 
-def _candidates(
-    rows: NDArray[np.float32], others: NDArray[np.float32], flat: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _candidates(rows: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs ``first < second`` worth a second look; of very many, the likest of each block."""
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     n = len(rows)
