@@ -74,7 +74,7 @@ def test_what_comes_back_is_the_best_validation(make_net, dataset, preprocess) -
     logits = score(done.module, dataset.val, preprocess)
     assert (logits.argmax(1) == dataset.val.labels).mean() == pytest.approx(done.best_accuracy)
     assert not done.module.training
-    assert [kind for kind, _ in ears.events] == ["plan"] + ["epoch"] * 6 + ["trained"]
+    assert [kind for kind, _ in ears.events] == ["plan"] + ["feed", "epoch"] * 6 + ["trained"]
     assert [page for kind, page in ears.events if kind == "epoch"] == list(done.history)
     assert ("train", 42, 42) in ears.shown and ("load", 101, 101) in ears.shown
     assert set(done.history[0]) == {"epoch", "step", "loss", "accuracy", "lr", "val_loss", "val_accuracy", "seconds"}

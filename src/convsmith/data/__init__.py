@@ -9,11 +9,10 @@ from convsmith.data.images import EncodedSplit, ResidentSplit
 from convsmith.data.input_size import choose_preprocess
 from convsmith.data.loader import batches, pixels
 from convsmith.data.opening import open
+from convsmith.data.pipeline import Waits, stream
 from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, to_channels
 from convsmith.data.preprocess import resize as resize
 from convsmith.data.public import PUBLIC, download, load_public
-from convsmith.data.stream import Waits
-from convsmith.data.stream import stream as stream
 
 __all__ = [
     "MAX_PIXELS",

@@ -13,9 +13,9 @@ from convsmith.data.decode import Encoded, decode
 from convsmith.data.images import EncodedSplit, ResidentSplit
 from convsmith.data.jpeg import decoder, is_jpeg
 from convsmith.data.packed import Extent
+from convsmith.data.pipeline import stream
 from convsmith.data.preprocess import Preprocess, resize
 from convsmith.data.scan import Progress
-from convsmith.data.stream import stream
 from convsmith.data.workers import Pool
 from convsmith.errors import UsageError
 

@@ -19,8 +19,8 @@ from convsmith.data.dataset import Split
 from convsmith.data.images import EncodedSplit
 from convsmith.data.jpeg import Clock
 from convsmith.data.loader import threads_suffice
+from convsmith.data.pipeline import Cut
 from convsmith.data.preprocess import Preprocess
-from convsmith.data.stream import Cut
 from convsmith.kernels import processor_count
 from convsmith.training.augmentation import colour_axes, cutter, stored_preprocess
 from convsmith.training.chance import order

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from convsmith.data.images import EncodedSplit
+from convsmith.data.pipeline import Cut
 from convsmith.data.preprocess import Preprocess, affine, crop_box
-from convsmith.data.stream import Cut
 from convsmith.training.augmentation import colour, corruption, draws, geometry, policies
 from convsmith.training.chance import uniforms
 from convsmith.training.config import Augment

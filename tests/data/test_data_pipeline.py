@@ -13,8 +13,8 @@ from convsmith.data.decode import decode
 from convsmith.data.jpeg import Clock, decode_box, decoder
 from convsmith.data.opening import read
 from convsmith.data.pack import write_pack
+from convsmith.data.pipeline import Waits, stream
 from convsmith.data.preprocess import resize
-from convsmith.data.stream import Waits, stream
 from convsmith.errors import DataError
 from convsmith.kernels.resampling import resample
 
