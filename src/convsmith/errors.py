@@ -18,6 +18,10 @@ class UsageError(ConvsmithError):
     exit_code = 2
 
 
+class DivergenceError(UsageError):
+    """A training whose loss is no longer a number: settings that cannot be, and in a comparison of settings a result."""
+
+
 class UnsupportedError(ConvsmithError):
     """A valid request that Convsmith cannot serve yet (ours to change), for example an unknown ONNX operator."""
 

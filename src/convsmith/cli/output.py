@@ -84,7 +84,7 @@ def _hints(problem: BaseException, folder: Path | None) -> list[str]:
     hints = []
     if folder is not None and (folder / "run.json").exists():
         run = runs.open(folder)
-        if run.status in ("interrupted", "stopped") and run.verb in ("train", "forge"):
+        if run.status in ("interrupted", "stopped") and run.verb in ("train", "forge", "reproduce"):
             hints.append(f"Go on with: convsmith resume {folder}")
         else:
             hints.append(f"The run is in {folder}")

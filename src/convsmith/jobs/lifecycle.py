@@ -63,8 +63,7 @@ def perform(verb: str, config: BaseModel | Mapping[str, Any], *, out: str | Path
 def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tuple[runs.Record | None, bool]:
     """Return the record of a job, and whether the job's end is the run's end."""
     if job.writes == "new run":
-        data = str(getattr(settings, "data", ""))
-        sources.require(data)
+        data = _required(job, settings)
         words = command(job.name, settings)
         return runs.create(out, job.name, given(settings), data=Path(data).name or data, command=words), True
     run = getattr(settings, "run", None)
@@ -75,6 +74,15 @@ def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tup
         job.module.check(runs.open(folder))
         return runs.resume(folder, command=command(job.name, settings)), True
     return runs.attach(folder), False
+
+
+def _required(job: verbs.Verb, settings: BaseModel) -> str:
+    """Refuse a run whose images are not there, before a folder is made for it, and return what the run is about."""
+    if hasattr(job.module, "require"):
+        return str(job.module.require(settings))
+    data = str(getattr(settings, "data", ""))
+    sources.require(data)
+    return data
 
 
 @contextmanager

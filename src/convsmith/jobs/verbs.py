@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
         Verb("inspect", "Show what each layer of a network costs and sees.", "nothing"),
         Verb("precision", "Find how few bits a trained network needs.", "given run"),
         Verb("export", "Write a trained network as one ONNX file that takes plain images, and prove it right.", "given run"),
+        Verb("reproduce", "Run the experiments of a paper on low precision again, its figures beside ours.", "new run"),
         Verb("bench", "Measure how fast a network answers on this machine.", "given run"),
     )
 }

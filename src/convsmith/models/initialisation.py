@@ -39,6 +39,14 @@ def glorot(root: nn.Module) -> None:
             _zero(module.bias)
 
 
+def normal(root: nn.Module, std: float) -> None:
+    """Draw every linear layer and convolution of `root` from N(0, `std`^2); biases zero."""
+    for module in root.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std)
+            _zero(module.bias)
+
+
 def lecun(root: nn.Module) -> None:
     """Draw every linear layer and convolution of `root` from U(-2.4 / fan_in, 2.4 / fan_in); biases zero.
 

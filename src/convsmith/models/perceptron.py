@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from convsmith.models.initialisation import glorot
+from convsmith.models.initialisation import glorot, normal
 
 
 class LinearClassifier(nn.Module):
@@ -37,13 +38,22 @@ class LinearClassifier(nn.Module):
 class MLP(nn.Module):
     """Fully connected layers with ReLU between them; (300, 100) hidden units make LeNet-300-100.
 
+    `start`: "glorot", or the standard deviation of the normal distribution that all weights are drawn from, with biases of zero.
+
     Shapes: (batch, in_channels, height, width) -> (batch, classes).
 
     References: LeCun et al. 1998, section III.C.4 (28x28-300-100-10); Glorot, Bordes, Bengio 2011 (ReLU).
     """
 
     def __init__(
-        self, *, classes: int, in_channels: int, input_size: tuple[int, int], hidden: Sequence[int] = (300, 100), dropout: float = 0.0
+        self,
+        *,
+        classes: int,
+        in_channels: int,
+        input_size: tuple[int, int],
+        hidden: Sequence[int] = (300, 100),
+        dropout: float = 0.0,
+        start: Literal["glorot"] | float = "glorot",
     ) -> None:
         super().__init__()
         self.flatten = nn.Flatten()
@@ -56,7 +66,10 @@ class MLP(nn.Module):
                 self.features.append(nn.Dropout(dropout))
             width = units
         self.classifier = nn.Linear(width, classes)
-        glorot(self)
+        if start == "glorot":
+            glorot(self)
+        else:
+            normal(self, start)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(self.flatten(x_nchw)))

@@ -12,8 +12,13 @@ _VGG_PAPER = "Simonyan, Zisserman 2014, arXiv 1409.1556, table 2"
 _NIN = "Springenberg et al. 2014, arXiv 1412.6806, table 3"
 _HOWARD = "Howard et al. 2017, arXiv 1704.04861, table 6"
 _TINY = "Banbury et al. 2021, MLPerf Tiny, arXiv 2106.07597"
+_GUPTA = "Gupta et al. 2015, arXiv 1502.02551"
+_COURBARIAUX = "Courbariaux, Bengio, David 2014, arXiv 1412.7024"
+_CONNECT = "Courbariaux, Bengio, David 2015, arXiv 1511.00363"
+_NET = "Courbariaux et al. 2016, arXiv 1602.02830"
 _VISION = "torchvision documentation, table of classification weights"
 _GREY28, _GREY32, _CIFAR32, _PHOTO128, _PHOTO224 = (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 128, 128), (3, 224, 224)
+_BINARY = f"{_ROOM}.binary_mlp:BinaryMLP"
 _LINEAR = f"{_ROOM}.perceptron:LinearClassifier"
 _RESNET = f"{_ROOM}.resnet:ResNet"
 _CIFAR_RESNET = f"{_ROOM}.resnet_cifar:CifarResNet"
@@ -31,6 +36,14 @@ ZOO: dict[str, Entry] = {
     "perceptron": Entry("linear", _LINEAR, _GREY28, 10, _LECUN, 7850, 7840, "7850", "", 1, {"start": "zeros"}),
     "logistic": Entry("linear", _LINEAR, _GREY28, 10, _LECUN, 7850, 7840, "7850"),
     "mlp": Entry("mlp", f"{_ROOM}.perceptron:MLP", _GREY28, 10, _HAN, 266610, 266200, "267K"),
+    "gupta_mlp": Entry("mlp", f"{_ROOM}.perceptron:MLP", _GREY28, 10, _GUPTA, 1796010, 1794000, "", "", 1,
+                       {"hidden": (1000, 1000), "start": 0.01}),
+    "maxout_mnist": Entry("maxout", f"{_ROOM}.maxout:MaxoutNet", _GREY28, 10, _COURBARIAUX, 1233610, 1231200),
+    "binaryconnect_mlp": Entry("binary", _BINARY, _GREY28, 10, _CONNECT, 2919454, 2910208, "", "", 1, {"hidden": (1024, 1024, 1024)}),
+    "binarynet_mlp": Entry("binary", _BINARY, _GREY28, 10, _NET, 36843550, 36806656, "", "", 1,
+                           {"hidden": (4096, 4096, 4096), "activation": "hard_tanh"}),
+    "gupta_lenet": Entry("lenet", f"{_ROOM}.gupta:GuptaLeNet", _GREY28, 10, _GUPTA, 37610, 354048, "", "", 16),
+    "gupta_cifar": Entry("gupta", f"{_ROOM}.gupta:GuptaCifarNet", _CIFAR32, 10, _GUPTA, 220042, 37693440, "", "", 4),
     "lenet5": Entry("lenet", f"{_ROOM}.lenet:LeNet5", _GREY32, 10, _LECUN, 61706, 416520, smallest=16),
     "alexnet": Entry("alexnet", f"{_ROOM}.alexnet:AlexNet", _PHOTO224, 1000, _VISION, 61100840, 714188480, "61100840", "0.71G", 63),
     "vgg11": Entry("vgg", _VGG, _PHOTO224, 1000, _VISION, 132863336, 7609090048, "132863336", "7.61G", 32, {"configuration": "A"}),

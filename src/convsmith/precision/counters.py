@@ -1,4 +1,4 @@
-"""What rounding does to tensors over the time of a run: overflow, underflow, saturation, stagnation, as rows that can be plotted."""
+"""What rounding does to tensors over the time of a run: overflow, underflow, saturation, stagnation, flips, as rows to be plotted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Count:
 
     ``overflow``: magnitudes beyond the range before rounding. ``underflow``: became zero without being it. ``saturation``: are at an end
     of the range after rounding. ``stagnation``: of an update, those below half a unit in the last place of the weight they are added to.
-    NaN counts as none of them.
+    ``flips``: of an update, the weights that are read with the other sign after it. NaN counts as none of them.
     """
 
     step: int
@@ -31,6 +31,7 @@ class Count:
     underflow: int = 0
     saturation: int = 0
     stagnation: int = 0
+    flips: int = 0
 
 
 class Counters:
@@ -54,9 +55,9 @@ class Counters:
         """Add the row of scaled numbers, which hold their largest: only underflow can happen to them."""
         self.rows.append(Count(step, *label, n, underflow=underflow))
 
-    def stagnate(self, label: tuple[str, str, str], step: int, stagnant: int, n: int) -> None:
+    def count_update(self, label: tuple[str, str, str], step: int, n: int, *, stagnant: int, flips: int) -> None:
         """Add the row of one update of one weight."""
-        self.rows.append(Count(step, *label, n, stagnation=stagnant))
+        self.rows.append(Count(step, *label, n, stagnation=stagnant, flips=flips))
 
     def to_list(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.rows]

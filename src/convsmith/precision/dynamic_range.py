@@ -15,9 +15,9 @@ FARTHEST: Final = 60
 """Integer bits beyond which a range does not move: the steps stay float32 values."""
 
 
-def beyond(x: Tensor, fmt: formats.Format) -> int:
-    """Return how many values are beyond the range of a format."""
-    return int(((x > formats.max_value(fmt)) | (x < formats.min_value(fmt))).sum())
+def beyond(x: Tensor, fmt: formats.Format) -> Tensor:
+    """Return the values that are beyond the range of a format, in one row."""
+    return x[(x > formats.max_value(fmt)) | (x < formats.min_value(fmt))]
 
 
 class DynamicRange:
@@ -35,8 +35,9 @@ class DynamicRange:
 
     def look(self, x: Tensor) -> None:
         """Count what one batch would overflow, at this range and at half of it; the range moves after the last of an interval."""
-        self._over += beyond(x, self.format)
-        self._over_half += beyond(x, self._moved(-1))
+        outer = beyond(x, self._moved(-1))
+        self._over_half += outer.numel()
+        self._over += beyond(outer, self.format).numel()
         self._seen += x.numel()
         self._looks += 1
         if self._looks >= self._interval:

@@ -23,7 +23,7 @@ class Reader:
         self._sent: tuple[int, int, Tensor] | None = None
 
     def __call__(self, parameter: Tensor) -> Tensor:
-        if self.value is not None and self.value.rule.pseudo_gradient == "lsq":
+        if self.value is not None and self.value.rule.pseudo_gradient == "lsq" and not self.value.idle:
             return self.value.learned(parameter)
         if not torch.is_grad_enabled() or not parameter.requires_grad:
             return self.read(parameter)
@@ -32,7 +32,7 @@ class Reader:
 
     def read(self, parameter: Tensor) -> Tensor:
         """Return the numbers that the layer computes with."""
-        if self.value is None:
+        if self.value is None or self.value.idle:
             return parameter
         if not self.once:
             return self.value.rounded(parameter)

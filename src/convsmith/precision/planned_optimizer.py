@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -18,6 +18,9 @@ from convsmith.precision.update_rules import RULES, Rounded
 
 Quantizers = Mapping[Role, Quantizer]
 
+Constraint = Callable[[Tensor], None]
+"""Changes a weight in place after each update, before it is rounded to be stored."""
+
 STEPPING: Final[tuple[Role, ...]] = ("update", "momentum")
 
 
@@ -25,14 +28,15 @@ class PlannedOptimizer:
     """Steps as ``inner`` does, a parameter that the plan speaks of by arithmetic of our own with each stored value rounded.
 
     An update is made of: gradients divided by the loss scale and rounded (moment ``batch``); momentum rounded as stored; the update
-    rounded; the weight rounded after the addition where the plan keeps no master copies. Parameters without a rule are left to
+    rounded; the sum clipped where a rule says so, and put through ``constrain``; the weight rounded after that where the plan keeps no
+    master copies. Parameters without a rule are left to
     ``inner``, bit for bit. ``inner`` keeps rates and moments, so that schedulers and ``state_dict`` see the usual.
     """
 
-    def __init__(self, inner: torch.optim.Optimizer, emulated: EmulatedModule) -> None:
+    def __init__(self, inner: torch.optim.Optimizer, emulated: EmulatedModule, constrain: Constraint | None = None) -> None:
         if type(inner).__name__ not in RULES:
             raise UnsupportedError(f"the optimizer {type(inner).__name__} is not emulated; there are {', '.join(RULES)}")
-        self.inner, self.emulated = inner, emulated
+        self.inner, self.emulated, self._constrain = inner, emulated, constrain
         self.scaler = LossScaler(emulated.plan.loss_scale)
         self._round_stored(emulated.plan.master)
 
@@ -88,15 +92,25 @@ class PlannedOptimizer:
             updates[id(p)] = RULES[type(self.inner).__name__](p, group, self.inner.state[p], rounded)
             exact[id(p)] = rounded.exact
         self._step_others(planned)
-        for p in planned:
-            p.add_(updates[id(p)])
+        for p in parameters:
+            if id(p) in updates:
+                p.add_(updates[id(p)])
+            self._limit(p, found[id(p)])
             stored = self._stored(found[id(p)])
             if stored is not None:
                 stored.round_(p, _STORED)
         if counting:
             for p in parameters:
                 old, update = before[id(p)], exact.get(id(p))
-                self._count(found[id(p)], old, p - old if update is None else update)
+                self._count(found[id(p)], old, p.detach(), p - old if update is None else update)
+
+    def _limit(self, p: nn.Parameter, found: Quantizers) -> None:
+        """Clip a weight as its rule says, then let the constraint have it."""
+        rule = value.rule if (value := _value(found)) is not None else None
+        if rule is not None and rule.clip:
+            p.clamp_(-rule.clip, rule.clip)
+        if self._constrain is not None:
+            self._constrain(p)
 
     def _groups_of(self, planned: list[nn.Parameter]) -> list[tuple[nn.Parameter, dict[str, Any]]]:
         wanted = {id(p) for p in planned}
@@ -114,7 +128,7 @@ class PlannedOptimizer:
         return any(role in found for role in STEPPING) or self._stored(found) is not None
 
     def _stored(self, found: Quantizers) -> Quantizer | None:
-        return None if self.emulated.plan.master else found.get("weight") or found.get("bias")
+        return None if self.emulated.plan.master else _value(found)
 
     def _round_stored(self, master: bool) -> None:
         """Begin with weights of their formats where there are no master copies."""
@@ -126,28 +140,40 @@ class PlannedOptimizer:
                 if stored is not None:
                     if stored.rule.pseudo_gradient == "lsq":
                         raise UsageError(f"{stored.name}: a learned step needs float32 master copies of the weights; set master=true")
+                    stored.looks_at = _STORED
                     stored.round_(p, _STORED)
 
-    def _count(self, found: Quantizers, old: Tensor, update: Tensor) -> None:
-        """Count the updates below half a unit in the last place of their weights: a weight rounded to nearest would not move."""
-        weight = found.get("weight") or found.get("bias")
+    def _count(self, found: Quantizers, old: Tensor, new: Tensor, update: Tensor) -> None:
+        """Count the updates below half a unit in the last place of their weights, and the weights whose sign changed.
+
+        A weight rounded to nearest would not move by such an update.
+        """
+        weight = _value(found)
         some = weight or next(iter(found.values()), None)
         if some is None or (weight is not None and weight.rule.scale not in ("none", "dynamic")):
             return
         fmt = FLOAT32 if weight is None else weight.fmt
         now = round_tensor(old, fmt)
-        stagnant = int(((round_tensor(now + update, fmt) == now) & (update != 0)).sum())
+        still = (round_tensor(now + update, fmt) == now) & (update != 0)
+        stagnant = 0 if fmt.kind == "binary" else int(still.sum())  # a binary weight moves in its master copy alone
+        flips = int(((round_tensor(new, fmt) < 0) != (now < 0)).sum())
         layer, _, tensor = some.label
-        self.emulated.counters.stagnate((layer, "update", tensor), self.emulated.moment.step, stagnant, update.numel())
+        label, step = (layer, "update", tensor), self.emulated.moment.step
+        self.emulated.counters.count_update(label, step, update.numel(), stagnant=stagnant, flips=flips)
 
 
 _STORED: Final = 64
 """The part of a weight's random bits that rounds it as stored; part 0 rounds it as read."""
 
 
+def _value(found: Quantizers) -> Quantizer | None:
+    """Return what rounds the parameter itself."""
+    return found.get("weight") or found.get("bias")
+
+
 def optimizer(inner: torch.optim.Optimizer, emulated: EmulatedModule) -> PlannedOptimizer:
     """Return the optimizer that steps as ``inner`` under the plan of ``emulated``; build ``inner`` on ``emulated.parameters()``.
 
-    Raises: UnsupportedError for others than SGD, Adam and AdamW, and for variants of them without a rule.
+    Raises: UnsupportedError for optimizers without an update rule written out here, and for variants of them.
     """
     return PlannedOptimizer(inner, emulated)

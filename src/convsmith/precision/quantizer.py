@@ -20,9 +20,13 @@ from convsmith.precision.streams import Moment, stream, tensor_key
 
 
 class Quantizer:
-    """Rounds one tensor. ``name`` is ``layer:role:tensor``; random bits are keyed by (seed, name, step, call, index)."""
+    """Rounds one tensor. ``name`` is ``layer:role:tensor``; random bits are keyed by (seed, name, step, call, index).
 
-    __slots__ = ("_counters", "_key", "_moment", "_stochastic", "axis", "dynamic", "fmt", "label", "name", "rule", "step_size")
+    ``looks_at``: the part alone from which a dynamic range learns, None for all; weights that are stored rounded show no overflow when
+    they are read.
+    """
+
+    __slots__ = ("_counters", "_key", "_moment", "_stochastic", "axis", "dynamic", "fmt", "label", "looks_at", "name", "rule", "step_size")
 
     def __init__(self, assigned: Assignment, rule: Rule, moment: Moment, counters: Counters) -> None:
         assert rule.format is not None
@@ -31,6 +35,7 @@ class Quantizer:
         self.label = (assigned.layer, assigned.role, assigned.tensor)
         self.name = ":".join(self.label)
         self.dynamic = DynamicRange(rule) if rule.scale == "dynamic" else None
+        self.looks_at: int | None = None
         self._moment, self._counters = moment, counters
         self.step_size: Tensor | None = None
         self._key = tensor_key(*self.label)
@@ -56,12 +61,12 @@ class Quantizer:
         moment, rule = self._moment, self.rule
         if self.dynamic is not None:
             self.fmt = self.dynamic.format
-            if moment.training:
+            if moment.training and self.looks_at in (None, part):
                 self.dynamic.look(x)
         how: dict[str, Any] = {"random_bits": rule.random_bits}
         if self._stochastic:
             how |= {"seed": moment.seed, "stream": stream(self._key + part, moment)}
-        counting = self._counters.due(moment)
+        counting = self._counters.due(moment) and self.fmt.kind != "binary"  # nothing overflows or underflows in a sign
         if rule.scale in ("none", "dynamic"):
             if not counting:
                 return round_tensor(x, self.fmt, rule.rounding, rule.overflow, out=out, **how)
@@ -73,6 +78,11 @@ class Quantizer:
         if counting:
             self._counters.count_zeros(self.label, moment.step, result.numel(), int(before - result.count_nonzero()))
         return result
+
+    @property
+    def idle(self) -> bool:
+        """Whether the rule leaves the tensor alone now: in evaluation, where it is for training only."""
+        return self.rule.training_only and not self._moment.training
 
     def keys(self, part: int) -> dict[str, Any]:
         """Return seed and stream of a computation that draws its own random bits."""

@@ -52,6 +52,8 @@ class Rule:
     overflow, looked at every ``interval`` batches and allowed up to ``max_overflow`` (Courbariaux et al. 2014, arXiv 1412.7024).
     ``range`` says from what a step is taken: the largest magnitude, or a percentile of it.
     ``pseudo_gradient``: what stands for the derivative of rounding; for weights, biases and activations.
+    ``clip``: the largest magnitude that an update leaves in the stored weight, 0 for no limit; binary weights are kept in -1 to 1, where
+    a change of sign is near. ``training_only``: in evaluation the number itself is read, as with weights drawn at random in training.
     ``order``, ``block`` and ``product`` are for accumulators: the order of the additions, how many terms of a ``blocked`` one are
     added in float32, and the format of each product: "same" as the sums, another, or None for a fused multiply-add.
     """
@@ -70,6 +72,8 @@ class Rule:
     interval: int = 100
     max_overflow: float = 1e-4
     pseudo_gradient: PseudoGradient = "identity"
+    clip: float = 0.0
+    training_only: bool = False
     order: Order = "sequential"
     product: formats.Format | Literal["same"] | None = "same"
 
@@ -89,6 +93,7 @@ class Rule:
             raise UsageError(f"random_bits is {self.random_bits}; allowed are 1 to {formats.MAX_RANDOM_BITS}")
         _check_scale(self)
         _check_gradient(self)
+        _check_reading(self)
         _check_accumulator(self)
 
     @property
@@ -128,6 +133,10 @@ class Rule:
             parts.append(f"{self.scale}{size} scale" + (f", {self.percentile:g} percentile" if self.range == "percentile" else ""))
         if self.pseudo_gradient != "identity":
             parts.append(f"{self.pseudo_gradient} gradient")
+        if self.clip:
+            parts.append(f"clipped to {self.clip:g}")
+        if self.training_only:
+            parts.append("in training only")
         if self.rounding == "stochastic" and self.random_bits != formats.MAX_RANDOM_BITS:
             parts.append(f"{self.random_bits} random bits")
         if self.role == "accumulator":
@@ -145,7 +154,7 @@ FLOAT32: Final = formats.Format.float(8, 23)
 def _check_scale(rule: Rule) -> None:
     if rule.scale == "none":
         return
-    if rule.role in ("accumulator", "norm_statistics", "update"):
+    if rule.role in ("accumulator", "norm_statistics") or (rule.role == "update" and rule.scale != "dynamic"):
         raise UsageError(f"scale {rule.scale!r} is not for role {rule.role!r}; its numbers have the range of the format")
     if rule.format is None:
         raise UsageError(f"scale {rule.scale!r} needs a format; a rule without one leaves the tensor in float32")
@@ -168,6 +177,15 @@ def _check_gradient(rule: Rule) -> None:
         raise UsageError(f"a pseudo-gradient is for weights, biases and activations, not for role {rule.role!r}")
     if rule.pseudo_gradient == "lsq" and (rule.format is None or rule.format.kind != "integer" or rule.scale != "tensor"):
         raise UsageError("pseudo_gradient 'lsq' learns the step of an integer format: it needs one, with scale='tensor'")
+
+
+def _check_reading(rule: Rule) -> None:
+    if rule.clip and rule.role not in ("weight", "bias"):
+        raise UsageError(f"clip is for stored weights and biases, not for role {rule.role!r}")
+    if rule.clip < 0:
+        raise UsageError(f"clip is {rule.clip:g}; it must be above 0, or 0 for no limit")
+    if rule.training_only and rule.role not in ("weight", "bias", "activation"):
+        raise UsageError(f"training_only is for weights, biases and activations, not for role {rule.role!r}")
 
 
 def _check_accumulator(rule: Rule) -> None:

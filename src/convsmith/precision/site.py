@@ -77,7 +77,7 @@ class Site:
         """Return what was computed as the plan stores it, and see to the error that comes back to it."""
         if self.error is not None and y.requires_grad:
             y.register_hook(self.error.rounded)  # type: ignore[no-untyped-call]
-        if self.activation is None:
+        if self.activation is None or self.activation.idle:
             return y
         kind = self.activation.rule.pseudo_gradient
         if kind == "lsq":

@@ -1,4 +1,4 @@
-"""The update rules SGD, Adam and AdamW written out, so that each stored value, or each operation, can be rounded."""
+"""The update rules of the optimizers written out, so that each stored value, or each operation, can be rounded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convsmith.errors import UnsupportedError
+from convsmith.models.shift_norm import nearest_power_of_two
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.rule import Role
 
@@ -89,6 +90,38 @@ def adamw(p: Tensor, group: Group, state: State, rounded: Rounded) -> Tensor:
     return rounded.update(change * -group["lr"])
 
 
+def adamax(p: Tensor, group: Group, state: State, rounded: Rounded) -> Tensor:
+    """Return the update of ``torch.optim.Adamax`` and move its moments."""
+    gradient = _gradient(p, group)
+    if group["weight_decay"]:
+        gradient = rounded.step(gradient + rounded.step(p * group["weight_decay"]))
+    first, largest, step = _adamax_moments(gradient, group, state, rounded)
+    return rounded.update(rounded.step(first / largest) * (-group["lr"] / (1 - group["betas"][0] ** step)))
+
+
+def shift_adamax(p: Tensor, group: Group, state: State, rounded: Rounded) -> Tensor:
+    """Return the update of AdaMax in which the rate and the division are the nearest powers of two, so that both are shifts.
+
+    References: Courbariaux et al. 2016, arXiv 1602.02830, algorithm 4.
+    """
+    first, largest, step = _adamax_moments(_gradient(p, group), group, state, rounded)
+    rate = nearest_power_of_two(torch.tensor(group["lr"] / (1 - group["betas"][0] ** step)))
+    return rounded.update(rounded.step(first * nearest_power_of_two(1 / largest)) * -rate)
+
+
+def _adamax_moments(gradient: Tensor, group: Group, state: State, rounded: Rounded) -> tuple[Tensor, Tensor, float]:
+    """Move the mean and the largest magnitude of the gradients and return them, with the number of the update."""
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32)
+        state["exp_avg"], state["exp_inf"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    state["step"] += 1
+    (beta1, beta2), first, largest = group["betas"], state["exp_avg"], state["exp_inf"]
+    step_round = rounded.moment_step
+    first.copy_(rounded.momentum(step_round(first * beta1) + step_round(gradient * (1 - beta1))))
+    largest.copy_(rounded.momentum(torch.maximum(step_round(largest * beta2), step_round(gradient.abs() + group["eps"]))))
+    return first, largest, float(state["step"])
+
+
 def _adam_direction(gradient: Tensor, group: Group, state: State, rounded: Rounded) -> Tensor:
     if group["amsgrad"]:
         raise UnsupportedError("amsgrad is not emulated; set amsgrad=False")
@@ -112,5 +145,11 @@ def _gradient(p: Tensor, group: Group) -> Tensor:
     return -p.grad if group.get("maximize") else p.grad
 
 
-RULES: Final[dict[str, Callable[[Tensor, Group, State, Rounded], Tensor]]] = {"SGD": sgd, "Adam": adam, "AdamW": adamw}
+RULES: Final[dict[str, Callable[[Tensor, Group, State, Rounded], Tensor]]] = {
+    "SGD": sgd,
+    "Adam": adam,
+    "AdamW": adamw,
+    "Adamax": adamax,
+    "ShiftAdamax": shift_adamax,
+}
 """The update rules by the name of torch's class."""

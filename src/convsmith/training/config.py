@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from convsmith.training.transfer import Transfer
 
-ScheduleKind = Literal["constant", "step", "multistep", "exponential", "inverse", "polynomial", "sigmoid", "cosine", "one_cycle"]
-OptimizerKind = Literal["sgd", "adam", "adamw"]
+ScheduleKind = Literal["constant", "step", "multistep", "exponential", "inverse", "polynomial", "sigmoid", "cosine", "one_cycle", "linear"]
+OptimizerKind = Literal["sgd", "adam", "adamw", "adamax", "shift_adamax"]
 LossKind = Literal["cross_entropy", "binary_cross_entropy", "squared_hinge"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -30,7 +30,10 @@ class Schedule(BaseModel):
     center: float = Field(default=0.0, ge=0, description="Epoch at which sigmoid has fallen to one half; 0 means the middle of the run")
     rise: float = Field(default=0.25, ge=0, lt=1, description="Part of the run in which one_cycle rises")
     start: float = Field(default=0.1, gt=0, le=1, description="First learning rate of one_cycle, as a part of the highest")
-    floor: float = Field(default=0.0, ge=0, le=1, description="Last learning rate of cosine and one_cycle, as a part of the highest")
+    floor: float = Field(
+        default=0.0, ge=0, le=1, description="Last learning rate of cosine, one_cycle and linear, as a part of the highest"
+    )
+    settle: float = Field(default=1.0, gt=0, le=1, description="Part of the run after which linear stays at its floor")
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
@@ -112,11 +115,18 @@ class Training(BaseModel):
     accumulate: int = Field(
         default=1, ge=1, description="Parts in which a batch is computed to save memory; the update is that of the whole batch"
     )
-    optimizer: OptimizerKind = Field(default="sgd", description="Update rule")
+    optimizer: OptimizerKind = Field(default="sgd", description="Update rule; shift_adamax is AdaMax with powers of two for factors")
     learning_rate: float = Field(default=0.05, gt=0, description="Highest learning rate of the schedule")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd")
+    momentum_start: float | None = Field(default=None, ge=0, lt=1, description="Momentum of the first update; by default as momentum")
+    momentum_rise: float = Field(default=0.5, gt=0, le=1, description="Part of the run in which momentum_start rises to momentum")
     nesterov: bool = Field(default=True, description="Nesterov's momentum for sgd; needs momentum above 0")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay of the first and second moment of adam and adamw")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay of the first and second moment of adam, adamw and adamax")
+    rate_scale: Literal["none", "glorot"] = Field(
+        default="none",
+        description="Factor of each layer's learning rate: 'glorot' is sqrt((inputs + outputs) / 1.5) for weights, its square under sgd",
+    )
+    max_norm: float = Field(default=0.0, ge=0, description="Largest norm of the weights into one unit after each update; 0 is off")
     weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay; norm parameters and biases are spared")
     schedule: Schedule = Field(default_factory=lambda: Schedule(), description="Learning rate over the run")
     loss: LossKind = Field(default="cross_entropy", description="Loss; the last two are one against all")
@@ -157,6 +167,8 @@ class Training(BaseModel):
             raise ValueError("nesterov=true needs momentum above 0; set momentum=0.9 or nesterov=false")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(f"label_smoothing is for cross_entropy, the loss is {self.loss}; set label_smoothing=0")
+        if self.rate_scale != "none" and self.transfer.strategy != "none":
+            raise ValueError("rate_scale is for networks trained from scratch; set transfer.strategy=none or rate_scale=none")
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}; each must be at least 0 and below 1")
         if self.plan is not None:

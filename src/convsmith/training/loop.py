@@ -15,7 +15,7 @@ from torch import nn
 
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
-from convsmith.errors import UsageError
+from convsmith.errors import DivergenceError
 from convsmith.training import checkpoints, losses, planning
 from convsmith.training.config import Training
 from convsmith.training.feed import Feed
@@ -48,7 +48,8 @@ def fit(
     Ctrl-C ends it after the running update: the result then says ``stopped_by="interrupt"``, and a checkpoint is there.
     The test split is never looked at.
 
-    Raises: UsageError for a network that does not fit the data, a resume with other settings, or a loss that is no longer a number.
+    Raises: UsageError for a network that does not fit the data, or a resume with other settings; DivergenceError, one of them, for a
+    loss that is no longer a number.
     """
     config = config or Training()
     folder = checkpoint_folder(record, checkpoints_in)
@@ -130,7 +131,7 @@ class _Trainer:
         step, size, rate = run.step, self.feed.size(run.step), run.plan.rate(run.step, self.config)
         loss, correct = self.updater.update(self.feed.read(step), len(self.feed.parts(step)), size, step, rate, run.plan.at(step))
         if self.team.any(not math.isfinite(loss)):
-            raise UsageError(_divergence(self.config, run, rate))
+            raise DivergenceError(_divergence(self.config, run, rate))
         run.step, run.seen = step + 1, run.seen + size
         run.loss_sum, run.correct = run.loss_sum + loss, run.correct + correct
         self.voice.progress("train", run.step, run.plan.steps, loss=loss * self.team.size / size, epoch=run.epoch)

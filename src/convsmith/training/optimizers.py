@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from convsmith.errors import UsageError
+from convsmith.precision.update_rules import Rounded, shift_adamax
 from convsmith.training.blocks import Block
 from convsmith.training.config import Training
 
@@ -21,6 +23,37 @@ def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         raise UsageError("the network has no parameter to train; unfreeze some (requires_grad)")
     decayed, spared = [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
     return [{"params": params, "weight_decay": decay} for params, decay in ((decayed, weight_decay), (spared, 0.0)) if params]
+
+
+def scaled_groups(module: nn.Module, config: Training) -> list[dict[str, Any]]:
+    """Return a group for each weight of a layer, with Glorot's factor of the learning rate, and one for the rest.
+
+    References: Courbariaux, Bengio, David 2015, arXiv 1511.00363, section 2.5: the coefficients of the initialisation of Glorot and
+    Bengio 2010 for Adam, their squares for SGD.
+    """
+    power = 2 if config.optimizer == "sgd" else 1
+    found = []
+    for group in groups(module, config.weight_decay):
+        plain = [p for p in group["params"] if p.ndim < 2]
+        found += [{**group, "params": plain}] if plain else []
+        found += [{**group, "params": [p], "factor": glorot_factor(p) ** power} for p in group["params"] if p.ndim >= 2]
+    return found
+
+
+def glorot_factor(weight: torch.Tensor) -> float:
+    """Return ``sqrt((inputs + outputs) / 1.5)`` of a layer's weights, the area of a kernel counted on both sides."""
+    area = math.prod(weight.shape[2:])
+    return math.sqrt((weight.shape[0] + weight.shape[1]) * area / 1.5)
+
+
+def limit_norm(weight: torch.Tensor, most: float) -> None:
+    """Scale the weights into each unit down, in place, so that their norm is at most ``most``; vectors are left alone.
+
+    References: Srivastava et al. 2014, Dropout, section 5.1.
+    """
+    if weight.ndim > 1:
+        rows = weight.flatten(1)
+        rows.mul_((most / rows.norm(dim=1, keepdim=True).clamp_(min=1e-12)).clamp_(max=1))
 
 
 def block_groups(parts: Iterable[Block], config: Training) -> list[dict[str, Any]]:
@@ -38,11 +71,32 @@ def block_groups(parts: Iterable[Block], config: Training) -> list[dict[str, Any
 
 def build(module: nn.Module, config: Training, blocks: tuple[Block, ...] = ()) -> torch.optim.Optimizer:
     """Return torch's own optimizer, fused, with the rate of the configuration; ``blocks``: with rates of their own."""
-    parts = block_groups(blocks, config) if blocks else groups(module, config.weight_decay)
+    if config.rate_scale == "glorot":
+        parts = scaled_groups(module, config)
+    else:
+        parts = block_groups(blocks, config) if blocks else groups(module, config.weight_decay)
     if config.optimizer == "sgd":
         return torch.optim.SGD(parts, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    if config.optimizer == "adamax":
+        return torch.optim.Adamax(parts, lr=config.learning_rate, betas=config.betas)
+    if config.optimizer == "shift_adamax":
+        return ShiftAdamax(parts, lr=config.learning_rate, betas=config.betas)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(parts, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+class ShiftAdamax(torch.optim.Optimizer):
+    """AdaMax whose rate and division are the nearest powers of two (Courbariaux et al. 2016, arXiv 1602.02830, algorithm 4)."""
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float], eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.add_(shift_adamax(p, group, self.state[p], Rounded({})))
 
 
 class Ema:

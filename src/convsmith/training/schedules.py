@@ -41,6 +41,7 @@ FORMULAS: Final[dict[ScheduleKind, Callable[[float, float, Schedule], float]]] =
     "sigmoid": _sigmoid,
     "cosine": _cosine,
     "one_cycle": _one_cycle,
+    "linear": lambda t, total, s: 1 + (s.floor - 1) * min(1.0, t / (s.settle * total)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -55,7 +56,9 @@ class Updater:
         self.blocks = blocks(module, config.transfer) if config.transfer.strategy != "none" else ()
         self.emulated = None if config.plan is None else emulation.emulated(module, config, preprocess, self.device, self.team)
         inner = optimizers.build(module, config, self.blocks)
-        self.optimizer = inner if self.emulated is None else PlannedOptimizer(inner, self.emulated)
+        constrain = functools.partial(optimizers.limit_norm, most=config.max_norm) if config.max_norm else None
+        self.constrain = constrain if self.emulated is None else None
+        self.optimizer = inner if self.emulated is None else PlannedOptimizer(inner, self.emulated, constrain)
         self.anchors = [(p, p.detach().clone()) for block in self.blocks[:-1] for p in block.parameters] if config.transfer.anchor else []
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
         self._network: nn.Module = self.emulated or module
@@ -77,6 +80,8 @@ class Updater:
         torch.manual_seed(int(key(3, self.config.seed, step, self.team.rank) >> 1))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
+            if self.config.momentum_start is not None:
+                group["momentum"] = momentum(self.config, progress)
         self._open(progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
@@ -95,6 +100,10 @@ class Updater:
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
         self.optimizer.step()
+        if self.constrain is not None:
+            with torch.no_grad():
+                for parameter in self.module.parameters():
+                    self.constrain(parameter)
         if self.ema:
             self.ema.update(self.module, step + 1)
         return float(loss_sum), int(correct)
@@ -145,3 +154,9 @@ class Updater:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             logits = self._network(x_nchw)
         return logits, part.labels.to(self.device, non_blocking=True), mixture
+
+
+def momentum(config: Training, progress: float) -> float:
+    """Return the momentum at a progress of the run, 0 to 1: a straight line from ``momentum_start``, then constant."""
+    begin = config.momentum if config.momentum_start is None else config.momentum_start
+    return begin + (config.momentum - begin) * min(1.0, progress / config.momentum_rise)

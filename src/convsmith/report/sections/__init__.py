@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from convsmith.report.sections import accuracy, bits, certificate, choices, cost, exported, images, quote, repeat, speed, training
+from convsmith.report.sections import (
+    accuracy,
+    bits,
+    certificate,
+    choices,
+    cost,
+    exported,
+    images,
+    papers,
+    quote,
+    repeat,
+    speed,
+    training,
+)
 from convsmith.report.source import Source
 
 
@@ -33,3 +46,9 @@ SECTIONS = (
     Section("quote", "Quote and truth", quote.build, "No quote was made for this run."),
     Section("repeat", "Do it again", repeat.build, "The command was not recorded."),
 )
+
+OF_A_PAPER = (
+    Section("papers", "The paper's figures beside ours", papers.build, "No experiment of this run is finished yet."),
+    SECTIONS[-1],
+)
+"""The sections of a reproduction, which has many networks and none of the user's images."""
