@@ -93,7 +93,7 @@ def analysis() -> dict[str, Any]:
 
 
 def precision(n: int = 360) -> dict[str, Any]:
-    """Points as `precision.find_plan` returns them: five families for both tensors, one for weights alone."""
+    """Points as `precision.find_uniform` returns them: five families for both tensors, one for weights alone."""
     baseline = round(0.978 * n) / n
 
     def point(family: str, name: str, bits: int, knee: float, tensors: str = "both") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from convsmith.cli import flags, output
 from convsmith.cli.progress import Display
 from convsmith.jobs import VERBS, Verb, presets
 from convsmith.jobs.lifecycle import Watch, quote
+from convsmith.jobs.verbs import BELOW, find
 
 #: Commands below a verb, by name: where each is, imported when it is asked for, and its help.
 BESIDE: dict[str, dict[str, tuple[str, str]]] = {
@@ -27,10 +28,10 @@ BESIDE: dict[str, dict[str, tuple[str, str]]] = {
 
 def __getattr__(name: str) -> App:
     """Return the command of a verb, so that ``convsmith.cli.commands:train_command`` can be imported by name."""
-    verb = name.removesuffix("_command")
-    if verb == name or verb not in VERBS:
+    verb = name.removesuffix("_command").replace("_", " ")
+    if not name.endswith("_command") or verb not in {**VERBS, **BELOW}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return make(VERBS[verb])
+    return make(find(verb))
 
 
 def make(verb: Verb) -> App:
@@ -46,12 +47,16 @@ def make(verb: Verb) -> App:
         return launch(verb, bound.arguments)
 
     vars(command)["__signature__"] = signature
-    command.__name__ = verb.name
+    command.__name__ = verb.name.replace(" ", "_")
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in wanted}
-    app = App(name=verb.name, help=_help(verb, schema), suppress_keyboard_interrupt=False, help_format="plaintext")
+    app = App(name=verb.name.split()[-1], help=_help(verb, schema), suppress_keyboard_interrupt=False, help_format="plaintext")
     app.default(command)
     for name, (place, told) in BESIDE.get(verb.name, {}).items():
         app.command(place, name=name, help=told)
+    for below in BELOW.values():
+        if below.name.startswith(f"{verb.name} "):
+            place = f"convsmith.cli.commands:{below.name.replace(' ', '_')}_command"
+            app.command(place, name=below.name.split()[-1], help=below.help)
     return app
 
 

@@ -68,7 +68,7 @@ def command(verb: str, config: BaseModel) -> list[str]:
             positional += [str(item) for item in (value if isinstance(value, list) else [value])]
         else:
             flags += _flag(name.replace("_", "-"), value, is_list=isinstance(value, list))
-    return ["convsmith", verb, *positional, *flags]
+    return ["convsmith", *verb.split(), *positional, *flags]
 
 
 def _flag(name: str, value: Any, is_list: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from convsmith import runs
-from convsmith.errors import ConvsmithError, ResourceError
+from convsmith.errors import ConvsmithError, ResourceError, UsageError
 from convsmith.jobs import sources, verbs
 from convsmith.jobs.configuration import command, given, validate
 
@@ -62,15 +62,18 @@ def perform(verb: str, config: BaseModel | Mapping[str, Any], *, out: str | Path
 
 def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tuple[runs.Record | None, bool]:
     """Return the record of a job, and whether the job's end is the run's end."""
-    if job.writes == "new run":
+    writes = getattr(settings, "writes", job.writes)
+    if writes == "new run":
         data = _required(job, settings)
         words = command(job.name, settings)
         return runs.create(out, job.name, given(settings), data=Path(data).name or data, command=words), True
     run = getattr(settings, "run", None)
-    if job.writes == "nothing" or run is None or str(run).endswith(".onnx"):
+    if out is not None:
+        raise UsageError(f"--out names a new run folder, and `convsmith {job.name}` writes into the run it is given; leave it out")
+    if writes == "nothing" or run is None or str(run).endswith(".onnx"):
         return None, False
     folder = runs.find(run, runs.root())
-    if job.writes == "resumed run":
+    if writes == "resumed run":
         job.module.check(runs.open(folder))
         return runs.resume(folder, command=command(job.name, settings)), True
     return runs.attach(folder), False

@@ -92,7 +92,7 @@ def _search(
     if config.sweep == "all" or (config.sweep == "curve" and affordable):
         which = precision.TENSORS if config.sweep == "all" else (config.tensors,)
         tried = precision.sweep(graph, score, ranges=ranges, families=families, tensors=which, progress=progress)
-    return precision.find_plan(graph, score, formats, config.max_drop, progress, ranges=ranges, tensors=config.tensors, done=tried)
+    return precision.find_uniform(graph, score, formats, config.max_drop, progress, ranges=ranges, tensors=config.tensors, done=tried)
 
 
 def _scorer(

@@ -22,19 +22,19 @@ def check(run: runs.Run) -> None:
     """Raise `UsageError` when a run has nothing to go on with."""
     if run.status == "finished":
         raise UsageError(f"{run.folder} is finished; there is nothing to resume. `convsmith runs show {run.folder}` shows what it found.")
-    if run.verb not in verbs.VERBS or not hasattr(verbs.VERBS[run.verb].module, "resume"):
+    if run.verb not in {**verbs.VERBS, **verbs.BELOW} or not hasattr(verbs.find(run.verb).module, "resume"):
         raise UsageError(f"{run.folder} is a run of `{run.verb}`, which cannot be resumed; start it again")
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Go on with the run as the verb that began it."""
     begun = runs.open(record.folder)
-    module = verbs.VERBS[begun.verb].module
+    module = verbs.find(begun.verb).module
     result: dict[str, Any] = module.resume(validate(module.Config, begun.config), record)
     return result | {"verb": begun.verb}
 
 
 def lines(result: Mapping[str, Any]) -> str:
     """Return the result as the resumed verb would."""
-    text: str = verbs.VERBS[result["verb"]].module.lines(result)
+    text: str = verbs.find(result["verb"]).module.lines(result)
     return text

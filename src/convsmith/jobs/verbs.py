@@ -23,7 +23,7 @@ class Verb:
     @property
     def module(self) -> ModuleType:
         """Import and return the job: a module with ``Config`` and ``run(config, record)``."""
-        return importlib.import_module(f"convsmith.jobs.{self.name}")
+        return importlib.import_module(f"convsmith.jobs.{self.name.replace(' ', '_')}")
 
 
 VERBS: dict[str, Verb] = {
@@ -47,8 +47,19 @@ VERBS: dict[str, Verb] = {
 }
 
 
+#: Verbs below a verb, by their whole name; their module is named with underscores.
+BELOW: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("precision sweep", "Trace accuracy and loss against bits, rounded at every operation, layer or batch.", "given run"),
+        Verb("precision search", "Find the cheapest number format of every layer, or of everything a training stores.", "given run"),
+        Verb("precision schedule", "Train with few bits first and more later, and show what that saves.", "given run"),
+    )
+}
+
+
 def find(name: str) -> Verb:
     """Return the verb of that name; `UsageError` with the nearest otherwise."""
-    if name not in VERBS:
-        raise UsageError(f"there is no verb {name!r}; there are {', '.join(VERBS)}.{near(name, VERBS)}")
-    return VERBS[name]
+    if name not in VERBS and name not in BELOW:
+        raise UsageError(f"there is no verb {name!r}; there are {', '.join([*VERBS, *BELOW])}.{near(name, [*VERBS, *BELOW])}")
+    return VERBS[name] if name in VERBS else BELOW[name]

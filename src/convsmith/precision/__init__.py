@@ -3,9 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from convsmith.precision.accumulators import with_accumulators
 from convsmith.precision.assignment import EMULATED, Assignment, resolve, table, tensors
 from convsmith.precision.calibration import Range, Ranges, calibrate, integer_bits
+from convsmith.precision.choices import Choices, Group
+from convsmith.precision.costs import COSTS, Cost, find_cost, priced
 from convsmith.precision.curves import plan_of, points_table, series, sweep
+from convsmith.precision.evidence import drop_bound, images_needed
 from convsmith.precision.families import FAMILIES, TENSORS, Candidate, Layout, candidate, candidates, layout, uniform
 from convsmith.precision.picture import plot, plot_counts
 from convsmith.precision.plan import Plan
@@ -13,8 +17,10 @@ from convsmith.precision.quantisation import quantise
 from convsmith.precision.rule import Moment, Order, PseudoGradient, RangeRule, Role, Rule, ScaleRule
 from convsmith.precision.schedule import LossScale, Phase, Start
 from convsmith.precision.scoring import Point, Score, Scorer, compare, scorer
-from convsmith.precision.search import explain, find_plan, holds
+from convsmith.precision.search import Found, find_plan, propose
+from convsmith.precision.sensitivity import Sensitivity, measure
 from convsmith.precision.storage import weight_bytes
+from convsmith.precision.uniform_search import explain, find_uniform, holds
 
 if TYPE_CHECKING:
     from convsmith.precision.emulated_module import EmulatedModule
@@ -38,14 +44,19 @@ NEED_TORCH = {
 }
 
 __all__ = [
+    "COSTS",
     "EMULATED",
     "FAMILIES",
     "TENSORS",
     "Assignment",
     "Candidate",
+    "Choices",
+    "Cost",
     "Counts",
     "Emulated",
     "EmulatedModule",
+    "Found",
+    "Group",
     "Layout",
     "LossScale",
     "Moment",
@@ -64,23 +75,31 @@ __all__ = [
     "ScaleRule",
     "Score",
     "Scorer",
+    "Sensitivity",
     "Start",
     "Way",
     "calibrate",
     "candidate",
     "candidates",
     "compare",
+    "drop_bound",
     "emulate",
     "explain",
+    "find_cost",
     "find_plan",
+    "find_uniform",
     "holds",
+    "images_needed",
     "integer_bits",
     "layout",
+    "measure",
     "optimizer",
     "plan_of",
     "plot",
     "plot_counts",
     "points_table",
+    "priced",
+    "propose",
     "quantise",
     "resolve",
     "round_both",
@@ -93,6 +112,7 @@ __all__ = [
     "tensors",
     "uniform",
     "weight_bytes",
+    "with_accumulators",
 ]
 
 

@@ -14,7 +14,10 @@ from convsmith.precision.rule import Role, Rule
 
 __all__ = ["EMULATED", "Assignment", "resolve", "table", "tensors"]
 
-EMULATED: Final[tuple[Role, ...]] = ("weight", "bias", "activation")
+EMULATED: Final[tuple[Role, ...]] = ("weight", "bias", "activation", "accumulator")
+
+SUMS: Final = frozenset({"Conv", "Gemm", "MatMul"})
+"""Operators whose sums of products can be narrower than float32."""
 
 WEIGHT_INPUTS: Final[dict[str, dict[int, Role]]] = {
     "Conv": {1: "weight", 2: "bias"},
@@ -61,12 +64,23 @@ def tensors(graph: Graph) -> tuple[Assignment, ...]:
     return tuple(found)
 
 
+def accumulators(graph: Graph) -> tuple[Assignment, ...]:
+    """List the sums of products that a plan can speak of."""
+    return tuple(
+        Assignment(node.name, node.op, "accumulator", "sums", None)
+        for node in graph
+        if node.op in SUMS and any(name in graph.weights for name in node.inputs[:2])
+    )
+
+
 def resolve(plan: Plan, graph: Graph) -> tuple[Assignment, ...]:
     """Return every tensor of the network with the rule that decides its format; the last rule that matches wins.
 
     Raises: ``UsageError`` for a rule that matches no layer, with the nearest name; ``UnsupportedError`` for roles and moments of training.
     """
     found = tensors(graph)
+    if any(rule.role == "accumulator" for rule in plan.rules):
+        found += accumulators(graph)
     if plan.phases:
         raise UnsupportedError(
             f"plan {plan.name!r} changes its rules in {len(plan.phases)} phases, which belongs to training; give one phase"
@@ -86,7 +100,7 @@ def _check(rules: Sequence[Rule]) -> None:
                 f"{where}: role {rule.role!r} belongs to training, and a graph is emulated for inference: {', '.join(EMULATED)}; "
                 "emulate the torch module instead"
             )
-        if rule.moment != "layer":
+        if rule.moment != "layer" and rule.role != "accumulator":
             raise UnsupportedError(f"{where}: a graph is rounded at moment 'layer', not {rule.moment!r}; emulate the torch module instead")
         if rule.scale not in ("none", "tensor", "channel"):
             raise UnsupportedError(f"{where}: scale {rule.scale!r} is not emulated on a graph; emulate the torch module instead")

@@ -18,7 +18,7 @@ Progress = Callable[[int, int, str], Any]
 class Evaluations:
     """Evaluates each candidate at most once, the float32 baseline first; points of an earlier run are taken over.
 
-    ``on_point`` is called with every new point as soon as it is known, so that a run can keep it.
+    ``on_point`` is called with every new point as soon as it is known, so that a run can keep it. ``spent`` counts the scores of plans.
     """
 
     def __init__(
@@ -36,6 +36,13 @@ class Evaluations:
         self._known = {point.key: point for point in done}
         self._baseline: Score | None = None
         self.points: list[Point] = []
+        self.spent = 0
+
+    def baseline(self) -> Score:
+        """Return the score of float32, asked for once."""
+        if self._baseline is None:
+            self._baseline = self._score(None)
+        return self._baseline
 
     def __call__(self, candidate: Candidate) -> Point:
         for point in self.points:
@@ -49,9 +56,9 @@ class Evaluations:
     def _evaluate(self, candidate: Candidate) -> Point:
         if self._progress:
             self._progress(len(self.points), self._total, candidate.format)
-        if self._baseline is None:
-            self._baseline = self._score(None)
+        baseline = self.baseline()
         score = self._score(candidate.plan)
+        self.spent += 1
         point = Point(
             candidate.family,
             candidate.format,
@@ -59,7 +66,8 @@ class Evaluations:
             candidate.bits,
             score.accuracy,
             plan=candidate.plan.to_dict(),
-            **compare(self._baseline, score),
+            cost=candidate.cost,
+            **compare(baseline, score),
         )
         if self._on_point:
             self._on_point(point)
@@ -101,7 +109,7 @@ def points_table(points: Sequence[Point]) -> str:
     lines = [head]
     for point in points:
         interval = f"{point.drop:+6.2f} ({point.drop_low:+.2f} to {point.drop_high:+.2f})"
-        lines.append(f"{point.family:<10} {point.tensors:<11}{point.bits:>5}  {point.accuracy:>8.2%}  {interval:<26} {point.format}")
+        lines.append(f"{point.family:<10} {point.tensors:<11}{point.bits:>5g}  {point.accuracy:>8.2%}  {interval:<26} {point.format}")
     return "\n".join(lines)
 
 

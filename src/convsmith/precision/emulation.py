@@ -18,6 +18,7 @@ from convsmith.precision.affine_range import affine_range, step_size
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.emulated_module import EmulatedModule
+from convsmith.precision.graph_sums import replace_sums
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Rule
 from convsmith.precision.survey import Loss
@@ -33,7 +34,8 @@ WIDE: Final = formats.Format.integer(25)
 
 
 class Emulated(nn.Module):
-    """A network under a plan, for inference. ``assignments`` says what each tensor became; sums inside a layer stay float32.
+    """A network under a plan, for inference. ``assignments`` says what each tensor became; sums inside a layer are float32 without a
+    rule for them.
 
     Random bits of stochastic rounding are keyed by (seed, tensor, call, index), so a fresh module repeats itself.
     """
@@ -51,6 +53,7 @@ class Emulated(nn.Module):
         self._inputs = tuple(value.name for value in graph.inputs)
         self.network = pytorch.write(round_weights(graph, self.assignments, seed)).eval()
         self.network.on_output = self._on_output
+        replace_sums(self.network, graph, self.assignments, ranges)
 
     def forward(self, *inputs: Tensor) -> Any:
         with torch.no_grad():
@@ -114,7 +117,7 @@ def round_weights(graph: Graph, assignments: tuple[Assignment, ...], seed: int =
     decided: dict[str, Assignment] = {}
     for index, assigned in enumerate(assignments):
         rule = assigned.rule
-        if assigned.role == "activation":
+        if assigned.role not in ("weight", "bias"):
             continue
         first = decided.setdefault(assigned.tensor, assigned)
         if first.rule != rule:
@@ -151,10 +154,10 @@ def activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, se
         raise UsageError(f"layer {assigned.layer!r}: {fmt} activations need ranges; give calibration images")
     found = ranges[assigned.tensor]
     low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
-    step, least, most = affine_range(low, high, fmt)
+    size, least, most = affine_range(low, high, fmt)
 
     def quantise(x: NDArray[np.float32], stream: int) -> NDArray[np.float32]:
-        y = formats.round_array(x, WIDE, rule.rounding, seed=seed, stream=stream, scale=step)
-        return np.clip(y, np.float32(least) * step, np.float32(most) * step, out=y)
+        y = formats.round_array(x, WIDE, rule.rounding, seed=seed, stream=stream, scale=size)
+        return np.clip(y, np.float32(least) * size, np.float32(most) * size, out=y)
 
     return quantise

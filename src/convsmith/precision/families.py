@@ -44,8 +44,9 @@ class Candidate:
     family: str
     format: str
     tensors: Tensors
-    bits: int
+    bits: float
     plan: Plan
+    cost: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -78,11 +79,11 @@ def uniform(weight: Format | None, activation: Format | None, network: Layout = 
     """
     rules = []
     if weight is not None and "weight" in network.roles:
-        rules.append(_rule("weight", weight))
+        rules.append(scaled_rule("*", "weight", weight))
     if weight is not None and weight.kind != "integer" and "bias" in network.roles:
-        rules.append(_rule("bias", weight))
+        rules.append(scaled_rule("*", "bias", weight))
     if activation is not None and "activation" in network.roles:
-        rules.append(_rule("activation", activation))
+        rules.append(scaled_rule("*", "activation", activation))
         rules += [Rule(escape(layer), "activation", None) for layer in network.outputs]
     return Plan(tuple(rules), _name(weight, activation))
 
@@ -147,12 +148,13 @@ def _candidate(family: str, weight: Format, activation: Format, which: Tensors, 
     return Candidate(family, plan.name, which, bits, plan)
 
 
-def _rule(role: Role, fmt: Format) -> Rule:
+def scaled_rule(layer: str, role: Role, fmt: Format) -> Rule:
+    """Return the rule of a format, with the scale that integers need: weights symmetric by channel, activations affine by tensor."""
     if fmt.kind != "integer":
-        return Rule("*", role, fmt)
+        return Rule(layer, role, fmt)
     if role == "weight":
-        return Rule("*", role, Format.integer(fmt.bits, symmetric=True), scale="channel")
-    return Rule("*", role, fmt, scale="tensor")
+        return Rule(layer, role, Format.integer(fmt.bits, symmetric=True), scale="channel")
+    return Rule(layer, role, fmt, scale="tensor")
 
 
 def _name(weight: Format | None, activation: Format | None) -> str:

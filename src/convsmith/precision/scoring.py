@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from convsmith.errors import DataError, UsageError
 from convsmith.graph.network import Graph
 from convsmith.precision.plan import Plan
+
+if TYPE_CHECKING:
+    from convsmith.precision.calibration import Ranges
 
 Z95: Final = 1.959963984540054
 
@@ -43,13 +46,13 @@ class Point:
     """One evaluated plan. ``drop`` and its 95 % interval are in points (hundredths of the images); negative is better than float32.
 
     ``tensors``: weight, activation or both. ``lost`` and ``gained``: images that only float32, or only the plan, had right (None when
-    unknown). ``bits``: width of one value.
+    unknown). ``bits``: width of one value, the mean where layers differ. ``cost``: what a search by layers counted for it.
     """
 
     family: str
     format: str
     tensors: str
-    bits: int
+    bits: float
     accuracy: float
     drop: float
     drop_low: float
@@ -58,6 +61,7 @@ class Point:
     lost: int | None
     gained: int | None
     plan: Mapping[str, Any]
+    cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,7 +101,23 @@ def compare(baseline: Score, score: Score) -> dict[str, Any]:
     return {"drop": 100 * drop, "drop_low": 100 * low, "drop_high": 100 * high, "lost": lost, "gained": gained, "n": n}
 
 
-def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calibration: Any = None, batch: int = 128) -> Scorer:
+class GraphScorer:
+    """Scores plans of one graph on labelled images by emulation. ``calibration`` are the images its ``ranges`` are from."""
+
+    def __init__(self, graph: Graph, x: Any, labels: NDArray[np.integer[Any]], ranges: Ranges, calibration: Any, batch: int) -> None:
+        self.graph, self.ranges, self.calibration = graph, ranges, calibration
+        self._x, self._labels, self._batch = x, labels, batch
+
+    def __call__(self, plan: Plan | None) -> Score:
+        from convsmith.precision.emulation import Emulated
+
+        module = Emulated(self.graph, plan or Plan(), self.ranges)
+        parts = range(0, len(self._x), self._batch)
+        answers = np.concatenate([module(self._x[start : start + self._batch]).argmax(1).numpy() for start in parts])
+        return Score.of(answers == self._labels)
+
+
+def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calibration: Any = None, batch: int = 128) -> GraphScorer:
     """Return a function that scores a plan on labelled images by emulation; batch norm is folded once, ranges are found once.
 
     ``calibration``: images for the ranges, better not those of the score; without them the first 256 of ``x_nchw`` serve.
@@ -107,7 +127,6 @@ def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calib
     import torch
 
     from convsmith.precision.calibration import Ranges, calibrate
-    from convsmith.precision.emulation import Emulated
     from convsmith.redesign import fold_batch_norm
 
     x = torch.as_tensor(x_nchw)
@@ -115,12 +134,7 @@ def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calib
     if len(x) != len(labels) or not len(x):
         raise DataError(f"{len(x)} images and {len(labels)} labels; a score needs as many of each, and at least one")
     folded = fold_batch_norm(graph)
-    source = x[:256] if calibration is None else calibration
-    ranges = source if isinstance(source, Ranges) else calibrate(folded, source)
-
-    def score(plan: Plan | None) -> Score:
-        module = Emulated(folded, plan or Plan(), ranges)
-        answers = np.concatenate([module(x[start : start + batch]).argmax(1).numpy() for start in range(0, len(x), batch)])
-        return Score.of(answers == labels)
-
-    return score
+    given = isinstance(calibration, Ranges)
+    source = x[:256] if calibration is None or given else torch.as_tensor(calibration)
+    ranges = calibration if given else calibrate(folded, source)
+    return GraphScorer(folded, x, labels, ranges, source, batch)

@@ -16,7 +16,7 @@ def weight_bytes(graph: Graph, plan: Plan | None = None) -> int:
     Every tensor is rounded up to whole bytes; a scaled one adds 4 bytes for each step size. Without a plan all take 4 bytes a number.
     """
     graph = fold_batch_norm(graph)
-    assigned = {a.tensor: a for a in resolve(plan or Plan(), graph) if a.role != "activation" and a.rule is not None}
+    assigned = {a.tensor: a for a in resolve(plan or Plan(), graph) if a.role in ("weight", "bias") and a.rule is not None}
     arrays = {name: array for name, array in graph.weights.items() if array.dtype.kind == "f"}
     return sum(_bytes(array, assigned.get(name)) for name, array in arrays.items())
 

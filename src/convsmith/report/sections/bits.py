@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from convsmith.report import units
 from convsmith.report.charts import Option, trade_chart
+from convsmith.report.sections import further_bits
 from convsmith.report.source import Source
 
 TENSORS = {"both": "Weights and activations", "weight": "Weights alone", "activation": "Activations alone"}
@@ -62,11 +63,13 @@ def read(source: Source) -> Bits | None:
 
 def build(source: Source) -> dict[str, Any] | None:
     """Return the plots and the table of formats."""
-    bits = read(source)
+    bits, further = read(source), further_bits.build(source)
     if bits is None:
-        return None
+        return {"tried": False, "further": further} if further else None
     kinds = [key for key in TENSORS if any(point["tensors"] == key for point in bits.points)]
     return {
+        "tried": True,
+        "further": further,
         "charts": [{"title": TENSORS[key], "svg": _chart(bits, key, near=False)} for key in kinds] + _close_up(bits),
         "baseline": units.percent(bits.baseline, bits.n),
         "max_drop": f"{bits.max_drop:g}",

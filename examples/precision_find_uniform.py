@@ -22,7 +22,7 @@ points = precision.sweep(graph, score, ranges=ranges, families=("int", "fixed"),
 print(precision.points_table(points))
 precision.plot(points, "bits.png", max_drop=1.0)
 
-plan, evaluated = precision.find_plan(graph, score, max_drop=1.0, ranges=ranges, done=points)
+plan, evaluated = precision.find_uniform(graph, score, max_drop=1.0, ranges=ranges, done=points)
 print(precision.explain(plan, evaluated, 1.0))
 print(plan)
 print(f"weights: {precision.weight_bytes(graph):,} bytes in float32, {precision.weight_bytes(graph, plan):,} under the plan")

@@ -11,7 +11,7 @@ from precision_nets import pictures, residual_graph
 from convsmith import precision
 from convsmith.errors import DataError, UsageError
 from convsmith.formats import Format
-from convsmith.precision import Plan, Point, Score, compare, find_plan
+from convsmith.precision import Plan, Point, Score, compare, find_uniform
 from convsmith.precision.families import candidate, candidates
 
 N = 1000
@@ -45,7 +45,7 @@ FLOATS = [Format.float(5, m) for m in range(11)]
 @pytest.mark.parametrize("vector", [True, False])
 def test_the_border_of_a_monotone_family_is_found(border, vector) -> None:
     score = Scores(lambda f: 899 if f.significand_bits >= border else 800, vector)
-    plan, points = find_plan(GRAPH, score, FLOATS, max_drop=0.5)
+    plan, points = find_uniform(GRAPH, score, FLOATS, max_drop=0.5)
     assert plan.rules[0].format == Format.float(5, border)
     assert len(score.asked) == len(set(score.asked)), "no format is scored twice"
     assert len(points) <= 8
@@ -57,7 +57,7 @@ def test_the_border_of_a_monotone_family_is_found(border, vector) -> None:
 
 def test_a_cheaper_format_below_a_failing_one_is_found_and_said() -> None:
     score = Scores(lambda f: 900 if f.significand_bits in (3, 5, 6, 7, 8, 9, 10) else 700)
-    plan, points = find_plan(GRAPH, score, FLOATS, max_drop=0.5)
+    plan, points = find_uniform(GRAPH, score, FLOATS, max_drop=0.5)
     assert plan.rules[0].format == Format.float(5, 3)
     text = precision.explain(plan, points, 0.5)
     assert text.startswith(
@@ -68,12 +68,12 @@ def test_a_cheaper_format_below_a_failing_one_is_found_and_said() -> None:
 
 def test_the_widest_format_may_fail_alone() -> None:
     score = Scores(lambda f: 700 if f.significand_bits in (0, 1, 10) else 900)
-    plan, _ = find_plan(GRAPH, score, FLOATS, max_drop=0.5)
+    plan, _ = find_uniform(GRAPH, score, FLOATS, max_drop=0.5)
     assert plan.rules[0].format == Format.float(5, 2)
 
 
 def test_nothing_holds() -> None:
-    plan, points = find_plan(GRAPH, Scores(lambda f: 800 + f.bits), [*FLOATS, "int8"], max_drop=0.5)
+    plan, points = find_uniform(GRAPH, Scores(lambda f: 800 + f.bits), [*FLOATS, "int8"], max_drop=0.5)
     assert plan == Plan() and len(points) == 3
     text = precision.explain(plan, points, 0.5)
     assert text.startswith("None of 3 evaluated formats keeps the drop within 0.5 points on 1000 images; the network stays in float32.")
@@ -81,27 +81,27 @@ def test_nothing_holds() -> None:
 
 
 def test_the_drop_may_be_exactly_the_limit() -> None:
-    plan, _ = find_plan(GRAPH, Scores(lambda f: 895), FLOATS[:1], max_drop=0.5)
+    plan, _ = find_uniform(GRAPH, Scores(lambda f: 895), FLOATS[:1], max_drop=0.5)
     assert plan.rules
-    plan, _ = find_plan(GRAPH, Scores(lambda f: 894), FLOATS[:1], max_drop=0.5)
+    plan, _ = find_uniform(GRAPH, Scores(lambda f: 894), FLOATS[:1], max_drop=0.5)
     assert not plan.rules
 
 
 def test_a_family_cannot_win_with_more_bits_and_is_not_asked() -> None:
     score = Scores(lambda f: 900)
-    plan, points = find_plan(GRAPH, score, [Format.integer(4), *FLOATS], max_drop=0.5)
+    plan, points = find_uniform(GRAPH, score, [Format.integer(4), *FLOATS], max_drop=0.5)
     assert plan.rules[0].format.bits == 4
     assert [point.format for point in points] == ["int4"]
 
 
 def test_at_equal_bits_the_smaller_drop_wins() -> None:
     score = Scores(lambda f: 899 if f.kind == "float" else 898)
-    plan, _ = find_plan(GRAPH, score, ["int8", Format.float(4, 3)], max_drop=0.5)
+    plan, _ = find_uniform(GRAPH, score, ["int8", Format.float(4, 3)], max_drop=0.5)
     assert plan.rules[0].format == Format.float(4, 3)
 
 
 def test_gaining_accuracy_is_a_negative_drop() -> None:
-    plan, points = find_plan(GRAPH, Scores(lambda f: 910), ["int8"], max_drop=0)
+    plan, points = find_uniform(GRAPH, Scores(lambda f: 910), ["int8"], max_drop=0)
     assert plan.rules and points[0].drop == pytest.approx(-1.0) and (points[0].lost, points[0].gained) == (0, 10)
 
 
@@ -120,31 +120,31 @@ def test_an_interrupted_search_goes_on(tmp_path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        find_plan(GRAPH, Scores(accuracy), FLOATS, 0.5, on_point=keep)
+        find_uniform(GRAPH, Scores(accuracy), FLOATS, 0.5, on_point=keep)
     score = Scores(accuracy)
-    plan, points = find_plan(GRAPH, score, FLOATS, 0.5, done=kept)
-    whole, all_points = find_plan(GRAPH, Scores(accuracy), FLOATS, 0.5)
+    plan, points = find_uniform(GRAPH, score, FLOATS, 0.5, done=kept)
+    whole, all_points = find_uniform(GRAPH, Scores(accuracy), FLOATS, 0.5)
     assert plan == whole and points == all_points
     assert not {point.format for point in kept} & set(score.asked)
     again = Scores(accuracy)
-    find_plan(GRAPH, again, FLOATS, 0.5, done=all_points)
+    find_uniform(GRAPH, again, FLOATS, 0.5, done=all_points)
     assert again.asked == []
 
 
 def test_progress_counts() -> None:
     seen = []
-    find_plan(GRAPH, Scores(lambda f: 900), FLOATS, 0.5, lambda done, total, what: seen.append((done, total, what)))
+    find_uniform(GRAPH, Scores(lambda f: 900), FLOATS, 0.5, lambda done, total, what: seen.append((done, total, what)))
     assert [done for done, _, _ in seen] == list(range(len(seen)))
     assert all(done < total for done, total, _ in seen)
 
 
 def test_errors() -> None:
     with pytest.raises(UsageError, match="max_drop is -1; it is in points of accuracy and must be at least 0"):
-        find_plan(GRAPH, Scores(lambda f: 900), FLOATS, -1)
+        find_uniform(GRAPH, Scores(lambda f: 900), FLOATS, -1)
     with pytest.raises(UsageError, match="max_drop is nan"):
-        find_plan(GRAPH, Scores(lambda f: 900), FLOATS, float("nan"))
+        find_uniform(GRAPH, Scores(lambda f: 900), FLOATS, float("nan"))
     with pytest.raises(UsageError, match="no formats to choose from"):
-        find_plan(GRAPH, Scores(lambda f: 900), [], 1)
+        find_uniform(GRAPH, Scores(lambda f: 900), [], 1)
     with pytest.raises(UsageError, match=r"tensors is 'weights'; allowed are weight, activation, both. Did you mean 'weight'\?"):
         candidate("int8", precision.layout(GRAPH), "weights")
     with pytest.raises(UsageError, match=r"no family 'flot'; allowed are int, fixed, float e5"):
@@ -212,10 +212,10 @@ def test_a_real_network_end_to_end(tmp_path) -> None:
     score = precision.scorer(GRAPH, x, labels)
     assert score(None).accuracy == 1.0
     ranges = precision.calibrate(GRAPH, x)
-    plan, points = find_plan(GRAPH, score, None, 2.0, ranges=ranges)
+    plan, points = find_uniform(GRAPH, score, None, 2.0, ranges=ranges)
     assert plan.rules and score(plan).accuracy >= 0.98
     assert precision.weight_bytes(GRAPH, plan) < precision.weight_bytes(GRAPH)
-    again, same = find_plan(GRAPH, score, None, 2.0, ranges=ranges)
+    again, same = find_uniform(GRAPH, score, None, 2.0, ranges=ranges)
     assert (again, same) == (plan, points)
     path = precision.plot(points, tmp_path / "bits.png", max_drop=2.0)
     assert path.read_bytes().startswith(b"\x89PNG")
