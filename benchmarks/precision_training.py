@@ -63,7 +63,7 @@ def search(train: RecipeTrainer, state: Path) -> dict[str, Any]:
     """Search for the bits of training."""
     work, kept = train.work(), Kept(state.with_suffix(".search.json"))
     found = find_training_plan(
-        train, work.update, 0.3, longest_sum=work.longest_sum(), seeds=SEEDS, attempts=3, on_trial=kept.add, done=list(kept.trials)
+        train, work.update, 0.3, longest_sum=work.longest_sum(), seeds=SEEDS, attempts=6, on_trial=kept.add, done=list(kept.trials)
     )
     interval = found.interval
     return {
