@@ -77,7 +77,8 @@ def launch(verb: Verb, values: Mapping[str, Any]) -> int:
     if values.get("dry_run"):
         output.plan(verb.name, quote(verb.name, config), as_json)
         return 0
-    return _perform(verb, config, values.get("out"), as_json)
+    folder = None if "out" in module.Config.model_fields else values.get("out")  # of export, out is a setting: a file
+    return _perform(verb, config, folder, as_json)
 
 
 def _perform(verb: Verb, config: Any, out: Path | None, as_json: bool) -> int:
