@@ -128,7 +128,7 @@ LENET = Experiment(
     differs=(
         "The convolutions have no padding; the paper does not say.",
         "The loss is the mean of a batch of 100, so errors are small numbers; the paper does not say how it scales them.",
-        "A layer output that saturates sends no error back, but in the last arm. Whether nearest rounding converges depends on it: in a "
+        "A layer output that saturates sends no error back, but in the last arm. Whether nearest rounding converges may depend on it: in a "
         "trial of one epoch with errors through saturated outputs it ended at 90.2 %, at FL 14 and at FL 12, stochastic rounding at 2.1 %.",
         "Momentum is stored in the format of the weights, as everything else that must be kept; the paper does not speak of it.",
         "5,000 of the 60,000 training images choose the weights that are tested; the paper trains on all.",
