@@ -192,7 +192,7 @@ def _round_in_memory(
 ) -> tuple[Tensor, Counts | None]:
     """Round in the order of memory where that changes no bit or the native core counts as needed, else a contiguous copy."""
     by_index = call.rounding == "stochastic"
-    columns = by_index and source.is_cpu and scale is None and not call.counted and as_columns(source) is not None
+    columns = by_index and run is not _run_triton and scale is None and not call.counted and as_columns(source) is not None
     if not columns and not (source.is_contiguous() if by_index else is_dense(source)):
         source = source.contiguous() if by_index else torch.empty_like(source).copy_(source)
     owned = source.data_ptr() != values.data_ptr()
