@@ -25,7 +25,7 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         sums: Tensor = self.linear(x)
-        return sums.reshape(len(sums), -1, self.pieces).amax(2)
+        return sums.unflatten(1, (-1, self.pieces)).amax(2)
 
 
 class MaxoutNet(nn.Module):
