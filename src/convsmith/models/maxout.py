@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from convsmith.models.initialisation import glorot
@@ -25,7 +26,8 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         sums: Tensor = self.linear(x)
-        return sums.unflatten(1, (-1, self.pieces)).amax(2)
+        pieces: Tensor = torch.unflatten(sums, 1, (-1, self.pieces))
+        return pieces.amax(2)
 
 
 class MaxoutNet(nn.Module):
