@@ -20,6 +20,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from machine import RESULTS, footer, quartiles
+from peak import fma_gflops
 
 from convsmith import formats
 from convsmith.kernels import convolution_shape
@@ -155,16 +156,23 @@ def qpytorch(terms: int) -> float | None:
 
 def page(seconds: dict[str, list[float]], costs: dict[str, tuple[str, int]], rounds: int, threads: int, theirs: float | None) -> list[str]:
     """Return the lines of the result page."""
+    peak = fma_gflops(threads)
     unit = quartiles(seconds["torch.mm, float32"])[1]
     lines = [
         "# Matrix products and convolutions with every multiply and add rounded",
         "",
-        f"{rounds} interleaved rounds, {threads} threads on as many cores, kernels: {instruction_set()}. 512 x 512 x 512:",
+        f"{rounds} interleaved rounds, {threads} threads on as many cores, kernels: {instruction_set()}. The limit is",
+        f"{peak:.0f} GFLOP/s, measured, of fused multiply-adds without any rounding; a rounding after every multiply and every add",
+        "makes of one instruction many. 512^3:",
         "",
-        "| | ms, median (quartiles) | times torch.mm | ns per multiply-add and thread | goal |",
-        "|---|---|---|---|---|",
+        "| | ms, median (quartiles) | times torch.mm | ns per multiply-add and thread | % of limit | goal |",
+        "|---|---|---|---|---|---|",
     ]
     each = threads / SIZE**3 * 1e9
+
+    def share(products: float, taken_s: float) -> float:
+        return 2e-7 * products / taken_s / peak
+
     for name in seconds:
         if name in costs:
             continue
@@ -172,19 +180,22 @@ def page(seconds: dict[str, list[float]], costs: dict[str, tuple[str, int]], rou
         goal = PRODUCTS[name][3] if name in PRODUCTS else 0
         met = f"{goal:g} {'met' if middle / unit <= goal else 'missed'}" if goal else ""
         row = f"{1e3 * middle:.2f} ({1e3 * low:.2f} to {1e3 * high:.2f}) | {middle / unit:.2f} | {middle * each:.4f}"
-        lines.append(f"| {name} | {row} | {met} |")
+        lines.append(f"| {name} | {row} | {share(SIZE**3, middle):.1f} | {met} |")
     if theirs is not None:
         ours = quartiles(seconds["fp16, saturating"])[1]
         met = "met" if theirs / ours >= 500 else "missed"
-        row = f"{1e3 * theirs:.0f} | {theirs / unit:.0f} | | ours 500 times sooner: {met} ({theirs / ours:.0f})"
+        row = f"{1e3 * theirs:.0f} | {theirs / unit:.0f} | | {share(SIZE**3, theirs):.2g}"
+        row += f" | ours 500 times sooner: {met} ({theirs / ours:.0f})"
         lines.append(f"| QPyTorch 0.3.0, e5m10, rank-1 terms | {row} |")
     lines += ["", "Convolutions, per multiply-add against the matrix product of the same arithmetic; the goal is 1.3:", ""]
-    lines += ["| | ms, median (quartiles) | times the matrix product's cost | goal |", "|---|---|---|---|"]
+    lines += ["| | ms, median (quartiles) | times the matrix product's cost | % of limit | goal |", "|---|---|---|---|---|"]
     for name, (base, count) in costs.items():
         low, middle, high = quartiles(seconds[name])
         ratio = middle / count / (quartiles(seconds[base])[1] / SIZE**3)
         met = "met" if ratio <= 1.3 else "missed"
-        lines.append(f"| {name} | {1e3 * middle:.2f} ({1e3 * low:.2f} to {1e3 * high:.2f}) | {ratio:.2f} | 1.3 {met} |")
+        lines.append(
+            f"| {name} | {1e3 * middle:.2f} ({1e3 * low:.2f} to {1e3 * high:.2f}) | {ratio:.2f} | {share(count, middle):.1f} | 1.3 {met} |"
+        )
     return [*lines, "", TRIED, footer(("convsmith", "torch", "numpy", "qtorch"))]
 
 

@@ -49,12 +49,19 @@ def test_a_run_is_certified(call: Call, call_json: CallJson, run: Path, tmp_path
         "precision", "certify", run, "--plan", tmp_path / "plan.json", "--images", 20, "--against", "exact", "--failure", 1e-3
     )
     assert code == 0 and "for certain, whatever the order of additions" in out and "but for a probability of 0.001 an image" in out
+    code, out, _ = call("precision", "certify", run, "--plan", "bf16", "--images", 20)
+    assert code == 0 and "for certain, whatever the order of additions" in out
+    code, out, _ = call(
+        "precision", "certify", run, "--plan", tmp_path / "plan.json", "--images", 20, "--against", "exact", "--failure", 1e-3
+    )
     assert "cannot lose the class of exact arithmetic" in out and "Bits with which a layer's sums cannot overflow" in out
 
 
 def test_what_cannot_be_certified(call: Call, run: Path, tmp_path: Path) -> None:
     code, _, err = call("precision", "certify", run, "--plan", tmp_path / "none.json")
     assert code == 3 and "there is no plan" in err
+    code, _, err = call("precision", "certify", run, "--plan", "bf61")
+    assert code == 2 and "'bf61' is neither a file of a plan nor a number format such as int8" in err
     Plan((Rule("conv7", "weight", Format.fixed(2, 6)),)).save(tmp_path / "other.json")
     code, _, err = call("precision", "certify", run, "--plan", tmp_path / "other.json")
     assert code == 2 and "rule 1 ('conv7', weight) matches nothing; layers with a tensor of that role are" in err

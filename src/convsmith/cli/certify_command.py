@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -19,7 +18,7 @@ def certify(
     run: Annotated[str, Parameter(help="Run: its folder, its name or the beginning of it, or 'last'")],
     /,
     *,
-    plan: Annotated[Path, Parameter(help="File of the plan")],
+    plan: Annotated[str, Parameter(help="File of a plan, or a number format such as bf16 for all weights and activations")],
     images: Annotated[int, Parameter(help="Test images to certify, evenly spread; 0 takes all")] = 0,
     failure: Annotated[float, Parameter(help="Probability with which a proof in probability may fail, for each image")] = 1e-6,
     against: Annotated[
@@ -32,7 +31,7 @@ def certify(
     from convsmith.jobs import certify as job
     from convsmith.jobs.configuration import validate
 
-    values: dict[str, Any] = {"run": run, "plan": str(plan), "images": images, "failure": failure, "against": against}
+    values: dict[str, Any] = {"run": run, "plan": plan, "images": images, "failure": failure, "against": against}
     config = validate(job.Config, values)
     folder = runs.find(run, runs.root())
     with Display(quiet=json) as display:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import sources, trained
+from convsmith.jobs import planned, sources, trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, table
 
@@ -23,7 +23,7 @@ class Config(Settings):
     """Which run, under which plan, how many images, how sure."""
 
     run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
-    plan: str = Field(description="File of the plan of number formats")
+    plan: str = Field(description="File of a plan, or a number format for all weights and activations")
     images: int = Field(0, ge=0, description="Test images to certify, evenly spread; 0 takes all")
     failure: float = Field(1e-6, gt=0, lt=1, description="Probability with which a proof in probability may fail, for each image")
     against: Literal["float32", "exact"] = Field(
@@ -39,15 +39,14 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     """
     import numpy as np
 
-    from convsmith import precision
     from convsmith.precision import certificate
     from convsmith.precision.certificate.setting import require_supported
     from convsmith.precision.certificate.summary import summarise, widths_rows
     from convsmith.redesign import fold_batch_norm
 
     network = trained.load(runs.open(record.folder))
-    plan = precision.Plan.load(config.plan)
     graph = network.graph
+    plan = planned.read(config.plan, graph)
     require_supported(fold_batch_norm(graph))
     certificate.decided(plan, fold_batch_norm(graph))
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
