@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "threads.h"
+
 namespace convsmith {
 
 const float* Bases::read(const Place& place) const {
@@ -62,6 +64,7 @@ void Program::give_back(Arena arena) {
 }
 
 void Program::run(const float* const* inputs, float* const* outputs, double* seconds) {
+    const Patience patience;
     Arena arena = take();
     const Bases bases{arena.get(), constants_.data(), inputs, outputs};
     for (const auto& step : steps_) {

@@ -65,6 +65,8 @@ struct Job {
 // while helpers end their last parts, when nothing else of it could run.
 constexpr int kHelperTurns = 1600, kCallerTurns = 16000;
 
+std::atomic<int> patient{0};
+
 template <class Done>
 bool look_for(int turns, Done done) {
     for (int turn = 0; turn < turns; ++turn) {
@@ -152,7 +154,7 @@ class Pool {
         uint64_t seen = 0;
         for (;;) {
             const auto called = [&] { return turn(state_) != seen; };
-            if (!look_for(kHelperTurns, called)) sleep(*self, called);
+            if (!look_for(patient ? kCallerTurns : kHelperTurns, called)) sleep(*self, called);
             seen = turn(state_);
             if (!join()) continue;
             seen = turn(state_);
@@ -197,6 +199,9 @@ void forget_pool() { pool = new Pool; }
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
 
 }  // namespace
+
+Patience::Patience() { ++patient; }
+Patience::~Patience() { --patient; }
 
 void parallel_parts(size_t parts, int threads, void (*body)(void* context, size_t part, int worker), void* context) {
     Job job{body, context, parts, -1};

@@ -15,6 +15,14 @@ namespace convsmith {
 // own thread alone, and a forked child starts a new pool.
 void parallel(size_t parts, int threads, const std::function<void(size_t)>& body);
 
+// While one lives, the pool's helpers look longer for work before they sleep: for the steps of one network, between
+// which a step on one thread may lie.
+class Patience {
+  public:
+    Patience();
+    ~Patience();
+};
+
 // How many threads to use where nobody says: the environment variable CONVSMITH_THREADS, else OMP_NUM_THREADS, else the
 // processors that this process may use.
 int default_threads();
