@@ -13,7 +13,8 @@ from convsmith.errors import DataError, UsageError
 from convsmith.formats import Format
 from convsmith.interop import pytorch
 from convsmith.precision import Plan, Rule
-from convsmith.precision.emulation import affine_range, round_weights
+from convsmith.precision.affine_range import affine_range
+from convsmith.precision.emulation import round_weights
 
 
 def run(module: torch.nn.Module, x: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith import formats
 from convsmith.formats import Format
 from convsmith.graph.network import Graph, Node
-from convsmith.precision.affine_range import affine_range, step_size
+from convsmith.precision.affine_range import activation_range, weight_codes, weight_steps
 from convsmith.precision.assignment import Assignment, accumulators, resolve, tensors
 from convsmith.precision.calibration import Ranges
+from convsmith.precision.overflow import bits_for, sum_ends
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Rule
 from convsmith.precision.variance_retention import significand_bits
@@ -42,14 +42,9 @@ class IntegerSums:
 
     @property
     def bits(self) -> int:
-        """The width of a two's complement accumulator that no input can overflow, in any order of the additions.
-
-        Exact: the largest partial sum takes all terms at their largest, the least all at their least; zero is among the inputs.
-        """
-        ends = np.stack([self.levels * self.low, self.levels * self.high]).reshape(2, len(self.levels), -1)
-        most = int(ends.max(0).clip(min=0).sum(1).max(initial=0))
-        least = int(ends.min(0).clip(max=0).sum(1).min(initial=0))
-        return max(most.bit_length(), (-least - 1).bit_length() if least else 0) + 1
+        """The width of a two's complement accumulator that no input can overflow, in any order of the additions."""
+        low, high = sum_ends(self.levels.reshape(len(self.levels), -1), self.low, self.high)
+        return bits_for(min(low), max(high))
 
 
 def integer_sums(graph: Graph, assignments: Sequence[Assignment], ranges: Ranges | None) -> dict[str, IntegerSums]:
@@ -64,9 +59,7 @@ def integer_sums(graph: Graph, assignments: Sequence[Assignment], ranges: Ranges
         if w is None or x is None or not (_scaled(w.rule) and _scaled(x.rule)) or ranges is None:
             continue
         assert w.rule is not None and x.rule is not None and w.rule.format is not None and x.rule.format is not None
-        seen = ranges[x.tensor]
-        low, high = (seen.low, seen.high) if x.rule.range == "max" else seen.inner(x.rule.percentile)
-        input_step, least, most = affine_range(low, high, x.rule.format)
+        input_step, least, most = activation_range(x, x.rule, ranges)
         levels, steps = _levels(graph.weights[weight], w, w.rule)
         found[node.name] = IntegerSums(node.name, levels, steps, input_step, least, most)
     return found
@@ -113,16 +106,8 @@ def _scaled(rule: Rule | None) -> bool:
 
 def _levels(w: NDArray[np.float32], assigned: Assignment, rule: Rule) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the weights as whole multiples of their steps, the output channels first."""
-    assert rule.format is not None and assigned.axis is not None
-    first = np.moveaxis(w, assigned.axis, 0)
-    size = np.abs(first.reshape(len(first), -1))
-    if rule.scale == "tensor":
-        size = size.reshape(1, -1)
-    largest = np.percentile(size, rule.percentile, axis=1) if rule.range == "percentile" else size.max(1)
-    steps = step_size(largest, formats.max_value(rule.format))
-    axis = assigned.axis if rule.scale == "channel" else None
-    scale = steps.reshape(()) if axis is None else steps
-    rounded = formats.round_array(np.ascontiguousarray(w), rule.format, rule.rounding, rule.overflow, scale=scale, axis=axis)
-    moved = np.moveaxis(rounded, assigned.axis, 0)
-    shaped = steps.reshape(-1, *(1,) * (w.ndim - 1))
-    return np.rint(moved / shaped).astype(np.int64), np.broadcast_to(steps, (len(first),)).astype(np.float32)
+    assert assigned.axis is not None
+    codes = np.moveaxis(weight_codes(w, assigned), assigned.axis, 0)
+    steps, _ = weight_steps(w, rule, assigned.axis)
+    assert steps is not None
+    return codes, np.broadcast_to(steps, (len(codes),))

@@ -1,13 +1,19 @@
-"""Step and zero point of integers over a range that was seen."""
+"""Steps of integers: with a zero point over a range that was seen, and those that a plan gives weights and activations."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convsmith import formats
+from convsmith.errors import UsageError
+from convsmith.precision.matching import Assignment
+from convsmith.precision.rule import Rule
+
+if TYPE_CHECKING:
+    from convsmith.precision.calibration import Ranges
 
 
 def affine_range(low: float, high: float, fmt: formats.Format) -> tuple[np.float32, int, int]:
@@ -28,3 +34,42 @@ def step_size(largest: Any, count: float) -> NDArray[np.float32]:
     """The step such that ``count`` of them reach ``largest``; 1 where that is zero or too small for float32."""
     step = np.asarray(np.asarray(largest, np.float64) / count, np.float32)
     return np.where(step >= np.finfo(np.float32).tiny, step, np.float32(1)).astype(np.float32)
+
+
+def activation_range(assigned: Assignment, rule: Rule, ranges: Ranges | None) -> tuple[np.float32, int, int]:
+    """Return the `affine_range` of an activation under a rule with a scale, over what was seen of it.
+
+    Raises: UsageError where nothing was seen.
+    """
+    assert rule.format is not None
+    if ranges is None:
+        raise UsageError(f"layer {assigned.layer!r}: {rule.format} activations need ranges; give calibration images")
+    seen = ranges[assigned.tensor]
+    low, high = (seen.low, seen.high) if rule.range == "max" else seen.inner(rule.percentile)
+    return affine_range(low, high, rule.format)
+
+
+def weight_steps(w: NDArray[Any], rule: Rule, axis: int | None) -> tuple[NDArray[np.float32] | None, int | None]:
+    """Return the step sizes of a weight, and the axis along which there are several; None and None where a rule has no scale."""
+    if rule.scale == "none" or rule.format is None:
+        return None, None
+    along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
+    others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
+    size = np.abs(w)
+    largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
+    return step_size(largest, formats.max_value(rule.format)), along
+
+
+def along_axis(steps: NDArray[np.float32], axis: int | None, rank: int) -> NDArray[np.float32]:
+    """Return steps in a shape that spreads over a weight of so many axes."""
+    return steps if axis is None else steps.reshape([-1 if index == axis else 1 for index in range(rank)])
+
+
+def weight_codes(w: NDArray[Any], assigned: Assignment) -> NDArray[np.int64]:
+    """Return a weight, rounded to its integer or fixed-point format, in whole steps."""
+    rule = assigned.rule
+    assert rule is not None and rule.format is not None
+    steps, axis = weight_steps(w, rule, assigned.axis)
+    rounded = formats.round_array(w, rule.format, rule.rounding, rule.overflow, scale=steps, axis=axis).astype(np.float64)
+    unit = formats.smallest_positive(rule.format) if steps is None else along_axis(steps, axis, w.ndim)
+    return np.rint(rounded / unit).astype(np.int64)

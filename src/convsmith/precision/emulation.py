@@ -14,7 +14,7 @@ from convsmith import formats
 from convsmith.errors import UsageError
 from convsmith.graph.network import Graph, Node
 from convsmith.interop import pytorch
-from convsmith.precision.affine_range import affine_range, step_size
+from convsmith.precision.affine_range import activation_range, weight_steps
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.emulated_module import EmulatedModule
@@ -133,28 +133,13 @@ def _round_weight(w: NDArray[Any], rule: Rule, axis: int | None, seed: int, stre
     return formats.round_array(w, rule.format, rule.rounding, rule.overflow, seed=seed, stream=stream, scale=scale, axis=along)
 
 
-def weight_steps(w: NDArray[Any], rule: Rule, axis: int | None) -> tuple[NDArray[np.float32] | None, int | None]:
-    """Return the step sizes of a weight, and the axis along which there are several; None and None where a rule has no scale."""
-    if rule.scale == "none" or rule.format is None:
-        return None, None
-    along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
-    others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
-    size = np.abs(w)
-    largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
-    return step_size(largest, formats.max_value(rule.format)), along
-
-
 def activation_round(assigned: Assignment, rule: Rule, ranges: Ranges | None, seed: int) -> Round:
     """Return what rounds an activation as it is stored under a rule, whose rounding may be another than the assignment's."""
     fmt = rule.format
     assert fmt is not None
     if rule.scale == "none":
         return lambda x, stream: formats.round_array(x, fmt, rule.rounding, rule.overflow, seed=seed, stream=stream)
-    if ranges is None:
-        raise UsageError(f"layer {assigned.layer!r}: {fmt} activations need ranges; give calibration images")
-    found = ranges[assigned.tensor]
-    low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
-    size, least, most = affine_range(low, high, fmt)
+    size, least, most = activation_range(assigned, rule, ranges)
 
     def quantise(x: NDArray[np.float32], stream: int) -> NDArray[np.float32]:
         y = formats.round_array(x, WIDE, rule.rounding, seed=seed, stream=stream, scale=size)

@@ -13,7 +13,7 @@ from convsmith import formats
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import prune
 from convsmith.graph.network import Graph, Node, Value
-from convsmith.precision.affine_range import affine_range, step_size
+from convsmith.precision.affine_range import activation_range, along_axis, weight_steps
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges
 from convsmith.precision.plan import Plan
@@ -34,13 +34,13 @@ def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
     """
     assigned = {(a.tensor, a.role): a for a in resolve(plan, graph) if a.rule is not None and a.rule.format is not None}
     quantised = Quantised(graph, ranges)
-    for (tensor, role), assignment in assigned.items():
+    for (_, role), assignment in assigned.items():
         assert assignment.rule is not None
         checked(assignment, assignment.rule)
         if role == "weight":
             quantised.weight(assignment, assignment.rule)
         elif role == "activation":
-            quantised.activation(tensor, assignment.rule)
+            quantised.activation(assignment, assignment.rule)
     return quantised.graph_of_codes()
 
 
@@ -72,28 +72,23 @@ class Quantised:
 
     def weight(self, assigned: Assignment, rule: Rule) -> None:
         """Put int8 codes and a DequantizeLinear in the place of a weight."""
-        name, w, axis = assigned.tensor, self.graph.weights[assigned.tensor], assigned.axis
+        name, w = assigned.tensor, self.graph.weights[assigned.tensor]
         assert rule.format is not None
-        along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
-        others = tuple(i for i in range(w.ndim) if i != along) if along is not None else None
-        size = np.abs(w)
-        largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
         most = formats.max_value(rule.format)
-        scale = step_size(largest, most)
-        spread = scale if along is None else scale.reshape([-1 if i == along else 1 for i in range(w.ndim)])
-        codes = np.clip(np.rint(w / spread), -most, most).astype(np.int8)
+        scale, along = weight_steps(w, rule, assigned.axis)
+        assert scale is not None
+        codes = np.clip(np.rint(w / along_axis(scale, along, w.ndim)), -most, most).astype(np.int8)
         attributes = {} if along is None else {"axis": along}
         self._constant(name, codes, scale, assigned.layer, attributes)
         self.steps[name] = scale
 
-    def activation(self, tensor: str, rule: Rule) -> None:
+    def activation(self, assigned: Assignment, rule: Rule) -> None:
         """Put QuantizeLinear and DequantizeLinear after a value."""
         assert rule.format is not None
+        tensor = assigned.tensor
         if self.ranges is None:
             raise UsageError(f"activation {tensor!r} needs its range: give ranges, those of precision.calibrate on some images")
-        found = self.ranges[tensor]
-        low, high = (found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)
-        step, least, _ = affine_range(low, high, rule.format)
+        step, least, _ = activation_range(assigned, rule, self.ranges)
         zero = np.asarray(0, np.int8) if rule.format.symmetric else np.asarray(-least, np.uint8)
         names = [f"{tensor}.{what}" for what in ("scale", "zero", "codes", "rounded")]
         self.weights |= {names[0]: np.asarray(step, np.float32), names[1]: zero}

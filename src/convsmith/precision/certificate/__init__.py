@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from convsmith.precision.certificate.roundoff import Roundoff, SumBound, probable, roundoff, worst
 from convsmith.precision.certificate.setting import SUPPORTED, Setting, decided, describe
-from convsmith.precision.certificate.widths import Widths, accumulator_widths, bits_for, overflows, worst_input
+from convsmith.precision.certificate.widths import Widths, accumulator_widths, overflows, worst_input
+from convsmith.precision.overflow import bits_for
 
 if TYPE_CHECKING:
     from convsmith.precision.certificate.machine import MACHINE_ORDERS, compute

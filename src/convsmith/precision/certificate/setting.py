@@ -15,6 +15,7 @@ from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph.network import Graph, Node
 from convsmith.graph.shapes import infer_shapes
 from convsmith.kernels.arithmetic import Arithmetic
+from convsmith.precision.affine_range import activation_range
 from convsmith.precision.assignment import EMULATED, Assignment, resolve, tensors
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.certificate.roundoff import FLOAT32, Roundoff, roundoff
@@ -175,11 +176,7 @@ def store_of(assigned: Assignment, ranges: Ranges | None, seed: int, stream: int
     fmt = rule.format
     low, high, bound = formats.min_value(fmt), formats.max_value(fmt), roundoff(fmt, rule.rounding, rule.random_bits)
     if rule.scale != "none":
-        from convsmith.precision.affine_range import affine_range
-
-        assert ranges is not None
-        found = ranges[assigned.tensor]
-        step, least, most = affine_range(*((found.low, found.high) if rule.range == "max" else found.inner(rule.percentile)), fmt)
+        step, least, most = activation_range(assigned, rule, ranges)
         low, high = float(np.float32(least) * step), float(np.float32(most) * step)
         part = 0.5 if rule.rounding in ("nearest_even", "nearest_away") else 1.0
         # quotient and product are rounded to float32: a unit of each, of at most 2^25 steps

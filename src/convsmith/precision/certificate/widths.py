@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convsmith import formats
-from convsmith.errors import UsageError
 from convsmith.graph.network import Graph, Node
+from convsmith.precision.affine_range import activation_range, weight_codes
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.certificate.setting import PRODUCTS, decided, require_supported
 from convsmith.precision.matching import Assignment
+from convsmith.precision.overflow import bits_for, sum_ends
 from convsmith.precision.plan import Plan
 from convsmith.redesign import fold_batch_norm
 
@@ -86,11 +87,6 @@ def accumulator_widths(graph: Graph, plan: Plan, images: Any = None) -> tuple[Wi
     return tuple(found)
 
 
-def bits_for(low: int, high: int) -> int:
-    """Return the bits of the smallest two's complement range that holds both."""
-    return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
-
-
 def _whole(assigned: Assignment) -> bool:
     return assigned.rule is not None and assigned.rule.format is not None and assigned.rule.format.kind in ("integer", "fixed")
 
@@ -104,11 +100,9 @@ def _stored(graph: Graph, name: str, stored: dict[str, Assignment]) -> str:
 
 
 def _widths(graph: Graph, node: Node, weight: Assignment, source: Assignment, ranges: Ranges | None) -> Widths:
-    rows = weight_codes(graph, node, weight)
+    rows = _rows(graph, node, weight)
     low_code, high_code = input_codes(source, ranges)
-    ends = np.stack([rows * low_code, rows * high_code])
-    low = [int(x) for x in np.minimum(ends.min(0), 0).sum(1)]
-    high = [int(x) for x in np.maximum(ends.max(0), 0).sum(1)]
+    low, high = sum_ends(rows, low_code, high_code)
     assert weight.rule is not None and weight.rule.format is not None and source.rule is not None and source.rule.format is not None
     # A2Q takes N-bit inputs for magnitudes up to 2^(N - 1) with a sign, 2^N without; a zero point shifts the codes beyond the first
     bits = source.rule.format.bits
@@ -128,19 +122,9 @@ def _widths(graph: Graph, node: Node, weight: Assignment, source: Assignment, ra
     )
 
 
-def weight_codes(graph: Graph, node: Node, assigned: Assignment) -> Codes:
-    """Return the weights in whole steps, one row an output channel."""
-    from convsmith.precision.emulation import weight_steps
-
-    rule, w = assigned.rule, graph.weights[assigned.tensor]
-    assert rule is not None and rule.format is not None
-    steps, axis = weight_steps(w, rule, assigned.axis)
-    rounded = formats.round_array(w, rule.format, rule.rounding, rule.overflow, scale=steps, axis=axis).astype(np.float64)
-    if steps is None:
-        codes = rounded / formats.smallest_positive(rule.format)
-    else:
-        codes = rounded / (steps.reshape([-1 if i == axis else 1 for i in range(w.ndim)]) if axis is not None else steps)
-    whole = np.rint(codes).astype(np.int64)
+def _rows(graph: Graph, node: Node, assigned: Assignment) -> Codes:
+    """Return the weights in whole steps, one row an output channel; Python's integers, whose sums have no end."""
+    whole = weight_codes(graph.weights[assigned.tensor], assigned)
     if node.op == "Conv":
         return whole.reshape(len(whole), -1).astype(object)
     return (whole if node.attributes.get("transB", 0) else whole.T).astype(object)
@@ -148,18 +132,12 @@ def weight_codes(graph: Graph, node: Node, assigned: Assignment) -> Codes:
 
 def input_codes(assigned: Assignment, ranges: Ranges | None) -> tuple[int, int]:
     """Return the least and largest code of an activation."""
-    from convsmith.precision.affine_range import affine_range
-
     rule = assigned.rule
     assert rule is not None and rule.format is not None
     if rule.scale == "none":
         step = formats.smallest_positive(rule.format)
         return round(formats.min_value(rule.format) / step), round(formats.max_value(rule.format) / step)
-    if ranges is None:
-        raise UsageError(f"layer {assigned.layer!r}: {rule.format} activations need ranges; give calibration images")
-    seen = ranges[assigned.tensor]
-    _, least, most = affine_range(*((seen.low, seen.high) if rule.range == "max" else seen.inner(rule.percentile)), rule.format)
-    return least, most
+    return activation_range(assigned, rule, ranges)[1:]
 
 
 def overflows(weights: Sequence[int], codes: Sequence[int], order: Sequence[int], bits: int) -> bool:
