@@ -20,7 +20,6 @@ from convsmith.jobs.verbs import BELOW, find
 BESIDE: dict[str, dict[str, tuple[str, str]]] = {
     "precision": {
         "formats": ("convsmith.cli.formats_command:app", "List the number formats: bits, range, epsilon, where they come from."),
-        "certify": ("convsmith.cli.certify_command:app", "Prove for each image that a plan of number formats cannot change its class."),
         "show": ("convsmith.cli.plan_command:app", "Show a plan of number formats, and what each tensor of a network becomes."),
     },
 }
@@ -77,8 +76,7 @@ def launch(verb: Verb, values: Mapping[str, Any]) -> int:
     if values.get("dry_run"):
         output.plan(verb.name, quote(verb.name, config), as_json)
         return 0
-    folder = None if "out" in module.Config.model_fields else values.get("out")  # of export, out is a setting: a file
-    return _perform(verb, config, folder, as_json)
+    return _perform(verb, config, values.get("folder"), as_json)
 
 
 def _perform(verb: Verb, config: Any, out: Path | None, as_json: bool) -> int:

@@ -34,8 +34,8 @@ def common(verb: Verb, quotable: bool) -> list[inspect.Parameter]:
     ]
     if verb.name in ("train", "forge"):
         made.append(("preset", "preset", str | None, "NAME", "Named starting point: quick, repeatable, balanced"))
-    if verb.writes == "new run" or verb.name == "precision sweep":
-        made.append(("out", "out", Path | None, "FOLDER", "Run folder to make; by default a dated one in ./runs or CONVSMITH_RUNS"))
+    if verb.writes == "new run":
+        made.append(("folder", "out", Path | None, "FOLDER", "Run folder to make; by default a dated one in ./runs or CONVSMITH_RUNS"))
     if quotable:
         made.append(("dry_run", "dry-run", bool, "", "Show the plan and what it would take, and do nothing"))
     made += [

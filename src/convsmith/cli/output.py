@@ -15,6 +15,7 @@ from convsmith import runs
 from convsmith.errors import ConvsmithError
 from convsmith.jobs import Outcome, train
 from convsmith.jobs.configuration import given
+from convsmith.jobs.resume import is_resumable
 from convsmith.jobs.text import printable
 
 
@@ -84,7 +85,7 @@ def _hints(problem: BaseException, folder: Path | None) -> list[str]:
     hints = []
     if folder is not None and (folder / "run.json").exists():
         run = runs.open(folder)
-        if run.status in ("interrupted", "stopped") and run.verb in ("train", "forge", "reproduce"):
+        if run.status in ("interrupted", "stopped") and is_resumable(run.verb):
             hints.append(f"Go on with: convsmith resume {folder}")
         else:
             hints.append(f"The run is in {folder}")

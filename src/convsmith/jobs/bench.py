@@ -25,6 +25,11 @@ class Config(Settings):
     plan: str | None = Field(None, description="Also the native engine under these number formats: a plan's file, or int8; of a run only")
     rounds: int = Field(9, ge=7, description="Samples of each, taken in turn; at least 7")
 
+    @property
+    def writes(self) -> str:
+        """A run is given what was found; an exported file is not."""
+        return "nothing" if self.run.endswith(".onnx") else "given run"
+
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     """Return one row for each runtime and batch; of a run they are written to bench.json.

@@ -36,6 +36,11 @@ class Config(Settings):
     batch: int = Field(64, ge=1, description="Images at once")
     workers: int = Field(0, ge=0, description="Processes that look at the files")
 
+    @property
+    def writes(self) -> str:
+        """A run is given what was found; an exported file is not."""
+        return "nothing" if self.run.endswith(".onnx") else "given run"
+
 
 @dataclass(frozen=True)
 class Chosen:

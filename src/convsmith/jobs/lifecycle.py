@@ -70,7 +70,7 @@ def _record(job: verbs.Verb, settings: BaseModel, out: str | Path | None) -> tup
     run = getattr(settings, "run", None)
     if out is not None:
         raise UsageError(f"--out names a new run folder, and `convsmith {job.name}` writes into the run it is given; leave it out")
-    if writes == "nothing" or run is None or str(run).endswith(".onnx"):
+    if writes == "nothing" or run is None:
         return None, False
     folder = runs.find(run, runs.root())
     if writes == "resumed run":

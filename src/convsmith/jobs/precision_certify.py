@@ -23,7 +23,7 @@ class Config(Settings):
     """Which run, under which plan, how many images, how sure."""
 
     run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
-    plan: str = Field(description="File of a plan, or a number format for all weights and activations")
+    plan: str = Field(description="File of a plan, or a number format such as bf16 for all weights and activations")
     images: int = Field(0, ge=0, description="Test images to certify, evenly spread; 0 takes all")
     failure: float = Field(1e-6, gt=0, lt=1, description="Probability with which a proof in probability may fail, for each image")
     against: Literal["float32", "exact"] = Field(

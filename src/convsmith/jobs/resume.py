@@ -22,8 +22,13 @@ def check(run: runs.Run) -> None:
     """Raise `UsageError` when a run has nothing to go on with."""
     if run.status == "finished":
         raise UsageError(f"{run.folder} is finished; there is nothing to resume. `convsmith runs show {run.folder}` shows what it found.")
-    if run.verb not in {**verbs.VERBS, **verbs.BELOW} or not hasattr(verbs.find(run.verb).module, "resume"):
+    if not is_resumable(run.verb):
         raise UsageError(f"{run.folder} is a run of `{run.verb}`, which cannot be resumed; start it again")
+
+
+def is_resumable(verb: str) -> bool:
+    """Tell whether runs of a verb can go on."""
+    return verb in {**verbs.VERBS, **verbs.BELOW} and hasattr(verbs.find(verb).module, "resume")
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:

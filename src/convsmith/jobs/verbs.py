@@ -14,7 +14,10 @@ Writes = Literal["new run", "given run", "resumed run", "nothing"]
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line. ``writes``: a new run folder, files into the run it is given, or nothing."""
+    """A verb of the command line. ``writes``: a new run folder, files into the run it is given, or nothing.
+
+    Where that depends on the settings, the job's ``Config`` has a property ``writes``, which decides.
+    """
 
     name: str
     help: str
@@ -51,8 +54,13 @@ VERBS: dict[str, Verb] = {
 BELOW: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("precision sweep", "Trace accuracy and loss against bits, rounded at every operation, layer or batch.", "given run"),
+        Verb("precision sweep", "Trace accuracy and loss against bits, rounded at every operation, layer or batch.", "new run"),
         Verb("precision search", "Find the cheapest number format of every layer, or of everything a training stores.", "given run"),
+        Verb(
+            "precision certify",
+            "Prove for each image that a plan of number formats cannot change its class, and that integer sums cannot overflow.",
+            "given run",
+        ),
         Verb("precision schedule", "Train with few bits first and more later, and show what that saves.", "given run"),
     )
 }
