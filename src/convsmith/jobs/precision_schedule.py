@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from convsmith import runs
+from convsmith.jobs.kept import Kept
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import table
-from convsmith.jobs.trial_training import KeptTrials, trainer_of
+from convsmith.jobs.trial_training import trainer_of
 
 if TYPE_CHECKING:
     from convsmith.precision.plan import Plan
@@ -37,10 +38,11 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Train every plan with every seed, compare, and write schedule.json and schedule.svg; an interrupted comparison goes on."""
     from convsmith.precision import schedules
     from convsmith.precision.plan import Plan
+    from convsmith.precision.trials import Trial
 
     train = trainer_of(runs.open(record.folder), record, config.epochs, config.workers)
     work, epochs = train.work(), train.training.epochs
-    kept = KeptTrials(record, TRIALS, config.model_dump(mode="json", exclude={"max_drop", "workers", "run"}))
+    kept = Kept(record, TRIALS, "trials", Trial.from_dict, config.model_dump(mode="json", exclude={"max_drop", "workers", "run"}))
     found = schedules.compare_schedules(
         train,
         lambda plan: work.run(plan, epochs),
@@ -53,7 +55,7 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
         seeds=range(config.seeds),
         progress=lambda done, total, name: record.progress("schedule", done, total, plan=name),
         on_trial=kept.add,
-        done=list(kept.trials),
+        done=list(kept.found),
     )
     stored = {
         "rows": [schedules.row_dict(row) for row in found.rows],

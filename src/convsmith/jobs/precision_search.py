@@ -12,6 +12,7 @@ from pydantic import Field
 from convsmith import runs
 from convsmith.errors import DataError
 from convsmith.jobs import sources, trained, training_bits
+from convsmith.jobs.kept import Kept
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, table
 
@@ -58,7 +59,8 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     part = "val" if "val" in dataset.splits else "test"
     x, labels = sources.pixels(dataset.splits.get("val") or dataset.test, network.preprocess, config.images, config.workers)
     score = precision.scorer(graph, x, labels, calibration=calibration)
-    kept = _Kept(record, config)
+    settings = config.model_dump(mode="json", include={"formats", "cost", "images", "max_drop"})
+    kept = Kept(record, POINTS, "points", precision.Point.from_dict, settings)
     cost = _priced(config.prices) if config.cost == "latency" and config.prices is not None else config.cost
     found = precision.find_plan(
         graph,
@@ -70,35 +72,15 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         evaluations=config.evaluations,
         repeats=config.repeats,
         on_point=kept.add,
-        done=kept.points,
+        done=list(kept.found),
     )
     stored = describe(found, config.max_drop) | {"part": part, "n": len(labels)}
     stored["confirmed"] = _confirm(found, graph, dataset, network, calibration, config)
     record.write_json("search.json", stored)
     record.write_json("search_plan.json", found.plan.to_dict())
     record.event("search", chosen=stored["chosen"], notes=stored["notes"])
-    (record.folder / POINTS).unlink(missing_ok=True)
+    kept.forget()
     return stored | {"plan": str(record.folder / "search_plan.json")}
-
-
-class _Kept:
-    """The points of a search in the run folder, so that one that was interrupted goes on; other settings begin anew."""
-
-    def __init__(self, record: runs.Record, config: Config) -> None:
-        from convsmith import precision
-
-        self.record = record
-        self.settings = config.model_dump(mode="json", include={"formats", "cost", "images", "max_drop"})
-        self.points: list[precision.Point] = []
-        if (record.folder / POINTS).is_file():
-            stored = record.read_json(POINTS)
-            if stored.get("settings") == self.settings:
-                self.points = [precision.Point.from_dict(point) for point in stored["points"]]
-                record.event("resume", points=len(self.points))
-
-    def add(self, point: precision.Point) -> None:
-        self.points.append(point)
-        self.record.write_json(POINTS, {"settings": self.settings, "points": [known.to_dict() for known in self.points]})
 
 
 def describe(found: precision.Found, max_drop: float) -> dict[str, Any]:

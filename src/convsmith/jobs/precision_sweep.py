@@ -12,6 +12,7 @@ from convsmith import runs
 from convsmith.errors import UsageError
 from convsmith.jobs import sources, train, trained
 from convsmith.jobs.configuration import validate
+from convsmith.jobs.kept import Kept
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, table
 
@@ -55,7 +56,8 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
     from convsmith.precision import moments
     from convsmith.precision.growth import depth_and_width
 
-    kept = _Kept(record, config)
+    settings = config.model_dump(mode="json", include={"run", "data", "rounding", "images", "epochs", "seed"})
+    kept = Kept(record, POINTS, "points", moments.Measured.from_dict, settings)
     points: list[Measured] = []
     growth: list[dict[str, Any]] = []
     if config.data is None:
@@ -86,29 +88,7 @@ def resume(config: Config, record: runs.Record) -> dict[str, Any]:
     return run(config, record)
 
 
-class _Kept:
-    """Points in the run folder, written after each."""
-
-    def __init__(self, record: runs.Record, config: Config) -> None:
-        from convsmith.precision.moments import Measured
-
-        self.record = record
-        self.settings = config.model_dump(mode="json", include={"run", "data", "rounding", "images", "epochs", "seed"})
-        self.points: list[Measured] = []
-        if (record.folder / POINTS).is_file():
-            stored = record.read_json(POINTS)
-            if stored.get("settings") == self.settings:
-                self.points = [Measured.from_dict(point) for point in stored["points"]]
-
-    def add(self, point: Measured) -> None:
-        self.points.append(point)
-        self.record.write_json(POINTS, {"settings": self.settings, "points": [known.to_dict() for known in self.points]})
-
-    def forget(self) -> None:
-        (self.record.folder / POINTS).unlink(missing_ok=True)
-
-
-def _run_curves(config: Config, record: runs.Record, kept: _Kept) -> list[Measured]:
+def _run_curves(config: Config, record: runs.Record, kept: Kept[Measured]) -> list[Measured]:
     """Trace the curves of a trained network on validation images."""
     import torch
     from torch.nn import functional as F
@@ -137,11 +117,11 @@ def _run_curves(config: Config, record: runs.Record, kept: _Kept) -> list[Measur
         rounding=config.rounding,
         progress=lambda done, total, name: record.progress("sweep", done, total, format=name),
         on_point=kept.add,
-        done=list(kept.points),
+        done=list(kept.found),
     )
 
 
-def _trained_curves(config: Config, record: runs.Record, model: str, kept: _Kept) -> list[Measured]:
+def _trained_curves(config: Config, record: runs.Record, model: str, kept: Kept[Measured]) -> list[Measured]:
     """Train an architecture under every plan, and score each as it was trained."""
     from convsmith.jobs.trial_training import RecipeTrainer
     from convsmith.precision import moments
@@ -170,7 +150,7 @@ def _trained_curves(config: Config, record: runs.Record, model: str, kept: _Kept
         rounding=config.rounding,
         progress=lambda done, total, name: record.progress(f"sweep of {model}", done, total, format=name),
         on_point=kept.add,
-        done=list(kept.points),
+        done=list(kept.found),
     )
 
 

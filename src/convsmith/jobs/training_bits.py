@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
+from convsmith.jobs.kept import Kept
 from convsmith.jobs.text import table
-from convsmith.jobs.trial_training import KeptTrials, trainer_of
+from convsmith.jobs.trial_training import trainer_of
 
 if TYPE_CHECKING:
     from convsmith.jobs.precision_search import Config
@@ -18,10 +19,12 @@ TRIALS = "training_search_trials.json"
 def search(config: Config, record: runs.Record) -> dict[str, Any]:
     """Search the recipe of a run, verify with full trainings, and write training_search.json and training_search_plan.json."""
     from convsmith.precision.training_search import find_training_plan
+    from convsmith.precision.trials import Trial
 
     train = trainer_of(runs.open(record.folder), record, config.epochs, config.workers)
     work = train.work()
-    kept = KeptTrials(record, TRIALS, {"formats": config.formats, "kind": config.kind, "master": config.master, "epochs": config.epochs})
+    settings = config.model_dump(mode="json", include={"formats", "kind", "master", "epochs"})
+    kept = Kept(record, TRIALS, "trials", Trial.from_dict, settings)
     found = find_training_plan(
         train,
         work.update,
@@ -34,7 +37,7 @@ def search(config: Config, record: runs.Record) -> dict[str, Any]:
         attempts=config.attempts,
         progress=lambda done, total, name: record.progress("search", done, total, plan=name),
         on_trial=kept.add,
-        done=list(kept.trials),
+        done=list(kept.found),
     )
     interval = found.interval
     stored = {

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
-from convsmith.errors import DataError, UsageError
+from convsmith.errors import UsageError
 from convsmith.jobs import sources, trained
 from convsmith.jobs.configuration import validate
 from convsmith.training.config import Training
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from convsmith.data.preprocess import Preprocess
     from convsmith.precision.plan import Plan
     from convsmith.precision.training_cost import TrainingWork
-    from convsmith.precision.trials import Outcome, Trial
+    from convsmith.precision.trials import Outcome
 
 WARM = 0.1
 """Part of a full run in float32 after which warm trainings begin."""
@@ -109,30 +108,3 @@ def trainer_of(run: runs.Run, record: runs.Listener, epochs: float | None, worke
         return models.load(described["name"], classes=len(classes), in_channels=channels, input_size=(height, width), **options)
 
     return RecipeTrainer(dataset, preprocess, build, training, workers)
-
-
-class KeptTrials:
-    """Trials in a file of the run folder, written after each; other settings begin anew."""
-
-    def __init__(self, record: runs.Record, name: str, settings: Mapping[str, Any]) -> None:
-        from convsmith.precision.trials import Trial
-
-        self.record, self.name, self.settings = record, name, dict(runs.plain(settings))
-        self.trials: list[Trial] = []
-        if Path(record.folder / name).is_file():
-            stored = record.read_json(name)
-            try:
-                if stored["settings"] == self.settings:
-                    self.trials = [Trial.from_dict(trial) for trial in stored["trials"]]
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{record.folder / name} cannot be read ({error}); remove it to begin anew") from None
-        if self.trials:
-            record.event("resume", trials=len(self.trials))
-
-    def add(self, trial: Trial) -> None:
-        self.trials.append(trial)
-        self.record.write_json(self.name, {"settings": self.settings, "trials": [known.to_dict() for known in self.trials]})
-
-    def forget(self) -> None:
-        """Remove the file, once the result is written."""
-        (self.record.folder / self.name).unlink(missing_ok=True)
