@@ -65,19 +65,7 @@ def search(train: RecipeTrainer, state: Path) -> dict[str, Any]:
     found = find_training_plan(
         train, work.update, 0.3, longest_sum=work.longest_sum(), seeds=SEEDS, attempts=6, on_trial=kept.add, done=list(kept.trials)
     )
-    interval = found.interval
-    return {
-        "max_drop": 0.3,
-        "bits": found.setting.bits if found.setting else None,
-        "formats": {role: str(found.setting.of(role)) for role in found.setting.roles} if found.setting else None,
-        "drops": list(found.drops),
-        "interval": [interval.mean, interval.low, interval.high] if interval else None,
-        "alone": dict(found.alone),
-        "spent": found.spent,
-        "cost": list(found.costs),
-        "notes": list(found.notes),
-        "trials": len(found.trials),
-    }
+    return training_bits.describe(found, 0.3) | {"trials": len(found.trials)}
 
 
 def schedule(train: RecipeTrainer, state: Path) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.jobs import sources, trained
+from convsmith.jobs.confirmation import confirm, sentence
 from convsmith.jobs.duration import Duration
 from convsmith.jobs.settings import Settings, positional, text
-from convsmith.jobs.text import percent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from convsmith import precision
-    from convsmith.data.dataset import Dataset, Split
+    from convsmith.data.dataset import Dataset
 
 
 class Config(Settings):
@@ -50,7 +50,8 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     graph = network.graph
     calibration = sources.pixels(dataset.train, network.preprocess, sources.CALIBRATION_IMAGES, config.workers)[0]
-    score = _scorer(graph, dataset.splits.get("val") or dataset.test, network, config.images, calibration, config.workers)
+    x, labels = sources.pixels(dataset.splits.get("val") or dataset.test, network.preprocess, config.images, config.workers)
+    score = precision.scorer(graph, x, labels, calibration=calibration)
     begin = time.perf_counter()
     baseline = score(None)
     plan, points = _search(config, graph, score, calibration, record, time.perf_counter() - begin)
@@ -64,7 +65,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         "weight_bytes": precision.weight_bytes(graph, plan),
         "float32_weight_bytes": precision.weight_bytes(graph),
         "text": precision.explain(plan, points, config.max_drop),
-        "confirmed": _confirm(plan, graph, dataset, network, calibration, config),
+        "confirmed": confirm(plan, network, dataset, calibration, config.images, config.workers),
     }
     record.write_json("precision.json", found)
     record.write_json("plan.json", plan.to_dict())
@@ -95,38 +96,11 @@ def _search(
     return precision.find_uniform(graph, score, formats, config.max_drop, progress, ranges=ranges, tensors=config.tensors, done=tried)
 
 
-def _scorer(
-    graph: Any, split: Split, network: trained.Trained, limit: int, calibration: NDArray[np.float32], workers: int
-) -> precision.Scorer:
-    from convsmith import precision
-
-    x, labels = sources.pixels(split, network.preprocess, limit, workers)
-    return precision.scorer(graph, x, labels, calibration=calibration)
-
-
-def _confirm(
-    plan: precision.Plan, graph: Any, dataset: Dataset, network: trained.Trained, calibration: NDArray[np.float32], config: Config
-) -> dict[str, Any] | None:
-    """Score the answer on the test images, which the search did not see; None when there is no such part or no answer."""
-    if not plan.rules or "test" not in dataset.splits:
-        return None
-    from convsmith import precision
-
-    score = _scorer(graph, dataset.test, network, config.images, calibration, config.workers)
-    baseline, answer = score(None), score(plan)
-    return {"baseline": baseline.accuracy, "accuracy": answer.accuracy} | precision.compare(baseline, answer)
-
-
 def lines(result: Mapping[str, Any]) -> str:
     """Return the result as text."""
     parts = [result["table"], result["text"]]
-    confirmed = result["confirmed"]
-    if confirmed:
-        parts.append(
-            f"On the {confirmed['n']:,} test images, which the search did not see: {percent(confirmed['accuracy'])} "
-            f"against {percent(confirmed['baseline'])} in float32, a drop of {confirmed['drop']:.2f} points "
-            f"(95 %: {confirmed['drop_low']:.2f} to {confirmed['drop_high']:.2f})."
-        )
+    if result["confirmed"]:
+        parts.append(sentence(result["confirmed"]))
     kept, before = result["weight_bytes"], result["float32_weight_bytes"]
     parts.append(f"Weights: {kept:,} bytes instead of {before:,} ({before / kept:.1f} times smaller).")
     return "\n\n".join(parts)

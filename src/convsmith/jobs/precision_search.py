@@ -12,6 +12,7 @@ from pydantic import Field
 from convsmith import runs
 from convsmith.errors import DataError
 from convsmith.jobs import sources, trained, training_bits
+from convsmith.jobs.confirmation import confirm, sentence
 from convsmith.jobs.kept import Kept
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, table
@@ -75,7 +76,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         done=list(kept.found),
     )
     stored = describe(found, config.max_drop) | {"part": part, "n": len(labels)}
-    stored["confirmed"] = _confirm(found, graph, dataset, network, calibration, config)
+    stored["confirmed"] = confirm(found.plan, network, dataset, calibration, config.images, config.workers)
     record.write_json("search.json", stored)
     record.write_json("search_plan.json", found.plan.to_dict())
     record.event("search", chosen=stored["chosen"], notes=stored["notes"])
@@ -115,21 +116,6 @@ def describe(found: precision.Found, max_drop: float) -> dict[str, Any]:
     }
 
 
-def _confirm(
-    found: precision.Found, graph: Any, dataset: Dataset, network: trained.Trained, calibration: Any, config: Config
-) -> dict[str, Any] | None:
-    """Score the answer on the test images, which the search did not see."""
-    from convsmith import precision
-
-    if not found.plan.rules or "test" not in dataset.splits or "val" not in dataset.splits:
-        return None
-    score = precision.scorer(
-        graph, *sources.pixels(dataset.test, network.preprocess, config.images, config.workers), calibration=calibration
-    )
-    baseline, answer = score(None), score(found.plan)
-    return {"baseline": baseline.accuracy, "accuracy": answer.accuracy} | precision.compare(baseline, answer)
-
-
 def _priced(path: Path) -> precision.Cost:
     from convsmith import precision
 
@@ -156,11 +142,6 @@ def lines(result: Mapping[str, Any]) -> str:
         f"{result['evaluations']} plans scored for the answer and {result['uniform_evaluations']} for one format, on "
         f"{result['n']:,} images; one backward pass scored all layers."
     )
-    confirmed = result["confirmed"]
-    if confirmed:
-        parts.append(
-            f"On the {confirmed['n']:,} test images, which the search did not see: {percent(confirmed['accuracy'])} against "
-            f"{percent(confirmed['baseline'])} in float32, a drop of {confirmed['drop']:.2f} points "
-            f"(95 %: {confirmed['drop_low']:.2f} to {confirmed['drop_high']:.2f})."
-        )
+    if result["confirmed"]:
+        parts.append(sentence(result["confirmed"]))
     return "\n\n".join([*parts, *result["notes"]])

@@ -12,6 +12,7 @@ from convsmith.jobs.trial_training import trainer_of
 
 if TYPE_CHECKING:
     from convsmith.jobs.precision_search import Config
+    from convsmith.precision.training_search import FoundTraining
 
 TRIALS = "training_search_trials.json"
 
@@ -39,9 +40,19 @@ def search(config: Config, record: runs.Record) -> dict[str, Any]:
         on_trial=kept.add,
         done=list(kept.found),
     )
+    stored = describe(found, config.max_drop) | {"epochs": train.training.epochs, "seeds": config.seeds}
+    record.write_json("training_search.json", stored)
+    record.write_json("training_search_plan.json", found.plan.to_dict())
+    record.event("training search", bits=stored["bits"], notes=stored["notes"])
+    kept.forget()
+    return stored | {"goal": "training"}
+
+
+def describe(found: FoundTraining, max_drop: float) -> dict[str, Any]:
+    """Return what a search found, for JSON."""
     interval = found.interval
-    stored = {
-        "max_drop": config.max_drop,
+    return {
+        "max_drop": max_drop,
         "bits": found.setting.bits if found.setting else None,
         "formats": {role: str(found.setting.of(role)) for role in found.setting.roles} if found.setting else None,
         "drops": list(found.drops),
@@ -51,14 +62,7 @@ def search(config: Config, record: runs.Record) -> dict[str, Any]:
         "cost": list(found.costs),
         "notes": list(found.notes),
         "trials": [_row(trial) for trial in found.trials],
-        "epochs": train.training.epochs,
-        "seeds": config.seeds,
     }
-    record.write_json("training_search.json", stored)
-    record.write_json("training_search_plan.json", found.plan.to_dict())
-    record.event("training search", bits=stored["bits"], notes=stored["notes"])
-    kept.forget()
-    return stored | {"goal": "training"}
 
 
 def _row(trial: Any) -> dict[str, Any]:
