@@ -21,43 +21,29 @@ from convsmith.precision.steps import Steps
 
 
 class Convolution(torch.autograd.Function):
-    """Convolve two-dimensional maps, without bias. The products are parts ``part`` (forward), + 1 (input) and + 2 (weights)."""
+    """Convolve two-dimensional maps, without bias; ``transposed``: be the gradient of such a convolution's input, as a function of errors.
+
+    ``shape`` is the convolution's in both. The products are parts ``part`` (forward), + 1 (input) and + 2 (weights).
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, sums: Accumulator, part: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, transposed: bool, sums: Accumulator, part: int) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.shape, ctx.sums, ctx.part = shape, sums, part
-        return tensor_of(rounded_convolution.convolve(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
+        ctx.shape, ctx.transposed, ctx.sums, ctx.part = shape, transposed, sums, part
+        product = rounded_convolution.input_gradient if transposed else rounded_convolution.convolve
+        return tensor_of(product(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
 
     @staticmethod
-    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
         error, dx, dw = array_of(errors[0]), None, None
         if ctx.needs_input_grad[0]:
-            dx = tensor_of(rounded_convolution.input_gradient(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
+            product = rounded_convolution.convolve if ctx.transposed else rounded_convolution.input_gradient
+            dx = tensor_of(product(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
         if ctx.needs_input_grad[1]:
-            dw = tensor_of(rounded_convolution.weight_gradient(array_of(x), error, shape, sums.products, **sums.keys(part + 2)))
-        return dx, dw, None, None, None
-
-
-class Transposed(torch.autograd.Function):
-    """The gradient of the input of ``shape``, as a function of the errors and the weights; parts as in `Convolution`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, sums: Accumulator, part: int) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.shape, ctx.sums, ctx.part = shape, sums, part
-        return tensor_of(rounded_convolution.input_gradient(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
-
-    @staticmethod
-    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
-        error, dx, dw = array_of(errors[0]), None, None
-        if ctx.needs_input_grad[0]:
-            dx = tensor_of(rounded_convolution.convolve(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
-        if ctx.needs_input_grad[1]:
-            dw = tensor_of(rounded_convolution.weight_gradient(error, array_of(x), shape, sums.products, **sums.keys(part + 2)))
-        return dx, dw, None, None, None
+            maps, sent = (error, array_of(x)) if ctx.transposed else (array_of(x), error)
+            dw = tensor_of(rounded_convolution.weight_gradient(maps, sent, shape, sums.products, **sums.keys(part + 2)))
+        return dx, dw, None, None, None, None
 
 
 class Volume(torch.autograd.Function):
@@ -103,7 +89,7 @@ def convolution(
     pads = _pads(padding, kernel, spread)
     attributes = {"strides": _spread(stride, 2), "pads": (*pads, *pads), "dilations": spread, "group": groups}
     shape = convolution_shape(tuple(x.shape), tuple(weight.shape), attributes)
-    y: Tensor = Convolution.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    y: Tensor = Convolution.apply(x, weight, shape, False, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
     return _biased(steps, y, bias)
 
 
@@ -152,7 +138,7 @@ def transposed(
     shape = convolution_shape((len(x), weight.shape[1] * groups, *size), tuple(weight.shape), attributes)
     if shape.output != tuple(x.shape):
         raise UnsupportedError(f"output_padding {more} of strides {strides} is not emulated operation by operation; pad the result by hand")
-    y: Tensor = Transposed.apply(x, weight, shape, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    y: Tensor = Convolution.apply(x, weight, shape, True, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
     return _biased(steps, y, bias)
 
 
