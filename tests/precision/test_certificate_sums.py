@@ -15,8 +15,8 @@ from convsmith import formats
 from convsmith.formats import Format
 from convsmith.kernels import rounded
 from convsmith.kernels.arithmetic import Arithmetic
-from convsmith.precision.certificate import SumBound, probable, roundoff, worst
-from convsmith.precision.certificate.roundoff import EXACT, azuma_factor, kahan
+from convsmith.precision.certificate import Roundoff, SumBound, probable, roundoff, worst
+from convsmith.precision.certificate.roundoff import azuma_factor, kahan
 
 Round = Callable[[Fraction], Fraction]
 
@@ -99,7 +99,7 @@ def test_lost_additions_reach_the_bound_and_break_a_part_of_it(n) -> None:
     for term in terms:
         s = fl(s + term)
     total = sum(terms, Fraction(0))
-    error, bound = total - s, worst(n, EXACT, unit)
+    error, bound = total - s, worst(n, Roundoff(0.0, 0.0), unit)
     assert error == Fraction(n - 1, 256) and error <= limits(bound, n, total, total)
     smaller = replace(bound, addition=bound.addition / 3, relative=bound.relative / 3)
     assert error > limits(smaller, n, total, total), "a third of the bound does not hold"

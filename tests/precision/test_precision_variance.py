@@ -11,7 +11,7 @@ from convsmith.errors import UsageError
 from convsmith.formats import Format
 from convsmith.kernels import rounded
 from convsmith.kernels.arithmetic import Arithmetic
-from convsmith.precision.variance_retention import MOST, chunked_retention, is_enough, retention, significand_bits
+from convsmith.precision.variance_retention import MOST, is_enough, retention, significand_bits
 
 
 def measured(bits: int, terms: int, count: int = 3000) -> float:
@@ -40,11 +40,7 @@ def test_retention_grows_with_bits_and_falls_with_terms() -> None:
     assert significand_bits(10**6) <= MOST
 
 
-def test_sums_of_chunks_need_fewer_bits() -> None:
-    terms, bits = 4096, significand_bits(4096) - 3
-    assert not is_enough(bits, terms)
-    assert chunked_retention(bits, terms, 64) > retention(bits, terms)
-    with pytest.raises(UsageError, match="a chunk of 0 terms"):
-        chunked_retention(bits, terms, 0)
+def test_three_bits_fewer_are_not_enough() -> None:
+    assert not is_enough(significand_bits(4096) - 3, 4096)
     with pytest.raises(UsageError, match="0 significand bits and 5 terms; give at least one of each"):
         retention(0, 5)

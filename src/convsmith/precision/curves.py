@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from convsmith.graph.network import Graph
 from convsmith.precision.calibration import Ranges
 from convsmith.precision.families import TENSORS, Candidate, Tensors, candidates
 from convsmith.precision.plan import Plan
 from convsmith.precision.scoring import Point, Score, Scorer, compare
+
+COLLAPSED: Final = 40.0
+"""A curve ends after two points in a row that lose so many points: fewer bits are worse still and cost the same time."""
 
 Progress = Callable[[int, int, str], Any]
 """Called before each evaluation with evaluations done, their total (at most), and what comes next."""
@@ -81,15 +84,15 @@ def sweep(
     ranges: Ranges | None = None,
     families: Sequence[str] | None = None,
     tensors: Sequence[Tensors] = TENSORS,
-    stop_drop: float = 40.0,
+    stop_drop: float = COLLAPSED,
     progress: Progress | None = None,
     on_point: Callable[[Point], Any] | None = None,
     done: Iterable[Point] = (),
 ) -> list[Point]:
     """Evaluate the uniform plans of each family from many bits to few, for weights, activations and both.
 
-    A curve ends after two points in a row that lose more than ``stop_drop`` points of accuracy: fewer bits are worse still and cost the
-    same time. ``done`` and ``on_point`` let an interrupted sweep go on.
+    A curve ends after two points in a row that lose more than ``stop_drop`` points of accuracy.
+    ``done`` and ``on_point`` let an interrupted sweep go on.
     """
     found = candidates(graph, ranges, families, tensors)
     evaluate = Evaluations(score, len(found), progress, on_point, done)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from convsmith.errors import UsageError, near
 from convsmith.formats import Format, Rounding
+from convsmith.precision.curves import COLLAPSED
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Moment, Role, Rule
 
@@ -27,9 +28,6 @@ BITS: Final[dict[str, tuple[int, ...]]] = {
     "fraction": (0, 2, 4, 6, 8, 10, 12, 14),
     "integer": (1, 2, 3, 4, 5, 6, 8),
 }
-
-COLLAPSED: Final = 40.0
-"""A curve ends after two points in a row that lose so many points: fewer bits are worse still and cost the same time."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ from convsmith.precision.sensitivity import Sensitivity, measure
 from convsmith.precision.uniform_search import find_uniform, holds
 from convsmith.redesign import fold_batch_norm
 
-Assigned = Mapping[str, Format | None]
-
 LAYERS: Final = "layers"
 """The family of points whose formats differ by layer."""
 

@@ -38,18 +38,9 @@ def retention(bits: int, terms: int) -> float:
     return float((i * passed).sum() + terms * never) / (norm * terms) if norm > 0 else 0.0
 
 
-def chunked_retention(bits: int, terms: int, chunk: int) -> float:
-    """Return the variance kept when ``chunk`` terms at a time are summed, and then those sums (Sakr et al. 2019, corollary 1)."""
-    if chunk < 1:
-        raise UsageError(f"a chunk of {chunk} terms; give at least one")
-    kept = retention(bits, min(chunk, terms))
-    return kept * retention(bits, -(-terms // chunk))
-
-
-def is_enough(bits: int, terms: int, kept: float | None = None) -> bool:
+def is_enough(bits: int, terms: int) -> bool:
     """Tell whether the variance lost over all terms is negligible: e^(terms (1 - retention)) is below ``LOST``."""
-    lost = terms * (1 - (retention(bits, terms) if kept is None else kept))
-    return lost < math.log(LOST)
+    return terms * (1 - retention(bits, terms)) < math.log(LOST)
 
 
 @cache

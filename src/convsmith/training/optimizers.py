@@ -129,8 +129,3 @@ class Ema:
             yield
         finally:
             module.load_state_dict(own)
-
-
-def all_finite(parameters: Iterable[torch.Tensor]) -> bool:
-    """Tell whether every number of every tensor is finite."""
-    return all(bool(torch.isfinite(p).all()) for p in parameters)

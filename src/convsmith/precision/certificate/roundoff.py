@@ -39,7 +39,6 @@ class Roundoff:
 
 #: One operation in float32, whether or not the machine flushes subnormal numbers to zero.
 FLOAT32: Final = Roundoff(2.0**-24, 2.0**-126, float(2**128 - 2**104))
-EXACT: Final = Roundoff(0.0, 0.0)
 
 
 def roundoff(fmt: Format, rounding: Rounding = "nearest_even", random_bits: int = formats.MAX_RANDOM_BITS) -> Roundoff:
