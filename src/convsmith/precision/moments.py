@@ -88,7 +88,7 @@ def moment_plan(fmt: Format, moment: Moment, *, training: bool, rounding: Roundi
 
 def trace(
     model: str,
-    evaluate: Callable[[Plan | None], tuple[float, float | None, int]],
+    evaluate: Evaluate,
     *,
     training: bool,
     variables: Sequence[str] = tuple(VARIABLES),
@@ -106,20 +106,20 @@ def trace(
     total = 1 + sum(len(BITS[variable]) for variable in variables if variable in BITS) * len(moments)
     points: list[Measured] = []
 
-    def measure(variable: str, moment: str, bits: int, fmt: Format | None) -> Measured:
-        point = known.get((variable, moment, bits))
+    def measure(variable: str, moment: Moment | None, bits: int, fmt: Format | None) -> Measured:
+        point = known.get((variable, moment or "", bits))
         if point is None:
             if progress:
-                progress(len(points), total, f"{model} {fmt or 'float32'} {moment}".strip())
-            plan = None if fmt is None else moment_plan(fmt, _moment(moment), training=training, rounding=rounding)
+                progress(len(points), total, f"{model} {fmt or 'float32'} {moment or ''}".strip())
+            plan = moment_plan(fmt, moment, training=training, rounding=rounding) if fmt and moment else None
             accuracy, loss, n = evaluate(plan)
-            point = Measured(model, variable, moment, bits, str(fmt) if fmt else "float32", accuracy, loss, n)
+            point = Measured(model, variable, moment or "", bits, str(fmt) if fmt else "float32", accuracy, loss, n)
             if on_point:
                 on_point(point)
         points.append(point)
         return point
 
-    base = measure("", "", 32, None)
+    base = measure("", None, 32, None)
     for variable in variables:
         format_of(variable, 4)
         for moment in moments:
@@ -130,10 +130,6 @@ def trace(
                 if lost == 2:
                     break
     return points
-
-
-def _moment(name: str) -> Moment:
-    return "operation" if name == "operation" else "layer" if name == "layer" else "batch"
 
 
 def fewest(points: Sequence[Measured], max_drop: float) -> list[dict[str, Any]]:

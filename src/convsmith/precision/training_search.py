@@ -11,6 +11,7 @@ from typing import Any, Final
 from convsmith import formats
 from convsmith.errors import UsageError
 from convsmith.formats import Format, Rounding
+from convsmith.precision.accumulators import EXPONENT_BITS
 from convsmith.precision.evidence import Spread, spread
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Role, Rule, ScaleRule
@@ -31,8 +32,6 @@ SHARES: Final = (0.1, 0.3)
 
 WIDER: Final = (-1, 0, 1, 2)
 """Steps of the ladder by which all roles together are wider than each needs alone."""
-
-ACCUMULATOR_EXPONENT: Final = 8
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ class _Search:
         """Add the accumulator that keeps the variance of the longest sum, checked by a short training with every addition rounded."""
         fewest = significand_bits(longest_sum)
         for bits in range(fewest, min(23, fewest + 3) + 1):
-            wide = Format.float(ACCUMULATOR_EXPONENT, bits)
+            wide = Format.float(EXPONENT_BITS, bits)
             tried = Setting(setting.places, setting.roles, setting.ladder, setting.master, wide)
             drop, base = self.drop(tried.name, tried.plan(), self.shares[0], self.seeds[0], True)
             if drop <= self.slack(base):

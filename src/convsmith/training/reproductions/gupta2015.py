@@ -14,9 +14,9 @@ NEAREST: Rounding = "nearest_even"
 STOCHASTIC: Rounding = "stochastic"
 
 
-def fixed(fraction: int, passed: int | None = None, *, nearest: bool = False, bits: int = 16) -> Plan:
-    """Return the plan of a word of so many ``bits`` with ``fraction`` of them for parameters and ``passed`` for what layers pass on."""
-    parameters = Format.fixed(bits - fraction, fraction)
+def fixed(fraction: int, passed: int | None = None, *, nearest: bool = False) -> Plan:
+    """Return the plan of 16-bit words with ``fraction`` bits behind the point for parameters and ``passed`` for what layers pass on."""
+    parameters = Format.fixed(16 - fraction, fraction)
     other = parameters if passed is None else Format.fixed(16 - passed, passed)
     way = NEAREST if nearest else STOCHASTIC
     return stored(f"{'nearest' if nearest else 'stochastic'} FL {fraction}", parameters, other, way, "clipped")
@@ -72,6 +72,9 @@ def _training(epochs: float, **more: object) -> Training:
 MOMENTUM = {"momentum": 0.9, "weight_decay": 5e-4}
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
 
+MEAN_LOSS = "The loss is the mean of a batch of 100, so errors are small numbers; the paper does not say how it scales them."
+FEWER_IMAGES = "5,000 of the 60,000 training images choose the weights that are tested; the paper trains on all."
+
 MLP = Experiment(
     "mlp",
     "784-1000-1000-10 with ReLU on MNIST",
@@ -96,11 +99,11 @@ MLP = Experiment(
         Claim("within", "nearest rounding is harmless at FL 14, within 0.3 points", "nearest FL 14", 0.3),
     ),
     differs=(
-        "The loss is the mean of a batch of 100, so errors are small numbers; the paper does not say how it scales them.",
+        MEAN_LOSS,
         "A layer output that saturates sends no error back; without that, <2,14> for layer outputs did not train here.",
         "The paper gives no learning rate for this network; ours begins at 0.1 (quick: 0.3).",
         "Weights begin with a standard deviation of 0.01, as we read N(0, 0.01).",
-        "5,000 of the 60,000 training images choose the weights that are tested; the paper trains on all.",
+        FEWER_IMAGES,
     ),
 )
 
@@ -127,11 +130,11 @@ LENET = Experiment(
     ),
     differs=(
         "The convolutions have no padding; the paper does not say.",
-        "The loss is the mean of a batch of 100, so errors are small numbers; the paper does not say how it scales them.",
+        MEAN_LOSS,
         "A layer output that saturates sends no error back, but in the last arm. Whether nearest rounding converges may depend on it: in a "
         "trial of one epoch with errors through saturated outputs it ended at 90.2 %, at FL 14 and at FL 12, stochastic rounding at 2.1 %.",
         "Momentum is stored in the format of the weights, as everything else that must be kept; the paper does not speak of it.",
-        "5,000 of the 60,000 training images choose the weights that are tested; the paper trains on all.",
+        FEWER_IMAGES,
     ),
 )
 
