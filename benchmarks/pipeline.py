@@ -1,13 +1,14 @@
 """Claim: from 500x375 JPEGs to augmented 224 batches on 2 cores at least 2.5 times ImageFolder + PIL + DataLoader, 2 times the best peer.
 
-And from packed pixels at least 12 times. Every contestant reads JPEGs of 500x375 (made once from the photos in ``--photos``), cuts a random
-part (area 0.08 to 1, aspect 3/4 to 4/3), scales it to 224, mirrors half of them, normalises, and gives batches of 64 as float32 tensors;
-ours decodes with libjpeg's faster transform, as the simplejpeg rows do. Peers have their best of several settings: DataLoader with 2 worker
-processes and with the decoder in threads (OpenCV and simplejpeg let other threads run), normalising each image or whole batches of bytes.
+And from packed pixels at least 12 times. Every contestant reads JPEGs of 500x375 (made once from the photos in ``--photos``, by default
+CONVSMITH_DATA/data/imagenet-samples), cuts a random part (area 0.08 to 1, aspect 3/4 to 4/3), scales it to 224, mirrors half of them,
+normalises, and gives batches of 64 as float32 tensors; ours decodes with libjpeg's faster transform, as the simplejpeg rows do. Peers have
+their best of several settings: DataLoader with 2 worker processes and with the decoder in threads (OpenCV and simplejpeg let other threads
+run), normalising each image or whole batches of bytes.
 Rounds are interleaved in one process, each contestant reads all images once a round; files are in the page cache for all.
 
 The limit is what two threads that do nothing else reach: decoding alone (the JPEG rows), the kernel alone (the packed rows).
-WebDataset is an optional peer: ``pip install --target FOLDER webdataset`` and PYTHONPATH=FOLDER.
+WebDataset is an optional peer: ``pip install --no-deps --target FOLDER webdataset braceexpand`` and PYTHONPATH=FOLDER.
 
 Results: docs/results/pipeline.md (machine, versions, medians, quartiles, n).
 """
@@ -18,6 +19,7 @@ import argparse
 import importlib.util
 import io
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,13 +32,14 @@ import numpy as np
 import simplejpeg
 import torch
 from machine import RESULTS, footer, quartiles
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from convsmith import data
 from convsmith.data.opening import read
 from convsmith.data.pack import write_pack
 from convsmith.data.webdataset import write_shards
+from convsmith.kernels.resampling import resample
 from convsmith.training.augmentation import cutter
 from convsmith.training.config import Augment
 
@@ -44,17 +47,18 @@ BATCH, SIDE, THREADS = 64, 224, 2
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 GOALS = {"jpeg_pil": 2.5, "jpeg_best": 2.0, "packed_pil": 12.0}
 AUGMENT = Augment(crop="inception", flip=True)
+PREPROCESS = data.Preprocess(SIDE, SIDE, 3, "squash", mean=tuple(map(float, MEAN)), std=tuple(map(float, STD)))
+JPEG, PACKED = "convsmith, JPEG files", "convsmith, packed pixels"
+LIMITS = {JPEG: "limit: decoding alone, 2 threads", PACKED: "limit: kernel alone, 2 threads"}
 
 
 def make_photos(source: Path, folder: Path, count: int) -> None:
-    """Write ``count`` JPEGs of 500x375 (quality 90), cut from the photos below ``source``, mirrored to make up the number."""
+    """Write ``count`` JPEGs of 500x375 (quality 90), cut from the photos below ``source``, elsewhere when they come round again."""
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     for place in range(count):
+        across = ((place // len(found)) % 3) / 2
         image = Image.open(found[place % len(found)]).convert("RGB")
-        width, height = image.size
-        cut = min(width / 500, height / 375)
-        left, top = (width - 500 * cut) * ((place // len(found)) % 3) / 2, (height - 375 * cut) / 2
-        image = image.resize((500, 375), Image.Resampling.LANCZOS, (left, top, left + 500 * cut, top + 375 * cut))
+        image = ImageOps.fit(image, (500, 375), Image.Resampling.LANCZOS, centering=(across, 0.5))
         target = folder / "train" / f"class{place % 2}"
         target.mkdir(parents=True, exist_ok=True)
         image.save(target / f"{place:05}.jpg", quality=90)
@@ -147,7 +151,7 @@ def loader(folder: Path, change: Callable[..., torch.Tensor], floats: bool) -> C
 
 
 def threaded(folder: Path, change: Callable[..., torch.Tensor]) -> Callable[[], int]:
-    """Return a round of the same in two threads, batches normalised at once, two batches ahead."""
+    """Return a round of the same in two threads, batches normalised at once, as far ahead as they get."""
     files = Files(folder, change, floats=False)
     pool = ThreadPoolExecutor(THREADS)
 
@@ -188,19 +192,22 @@ def webdataset(folder: Path) -> Callable[[], int] | None:
     return lambda: sum(len(normalise(x)) for x, _ in files)
 
 
-def ours(path: Path, channels_last: bool = False) -> Callable[[], int]:
-    """Return a round of Convsmith's stream."""
-    split = data.open(path, val=0, test=0, trainable=False).train
-    preprocess = data.Preprocess(SIDE, SIDE, 3, "squash", mean=tuple(map(float, MEAN)), std=tuple(map(float, STD)))
-    epoch = 0
+def opened(path: Path) -> data.EncodedSplit:
+    """Open all images as one part."""
+    return data.open(path, val=0, test=0, workers=0, trainable=False).train
+
+
+def ours(path: Path, waits: data.Waits | None = None, channels_last: bool = False) -> Callable[[], int]:
+    """Return a round of Convsmith's stream; ``waits`` adds up what its threads did."""
+    split, epoch = opened(path), 0
 
     def go() -> int:
         nonlocal epoch
         epoch += 1
         order = np.random.permutation(len(split))
         groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        cut = cutter(split, preprocess, AUGMENT, 0, epoch)
-        batches = data.stream(split, groups, preprocess, cut=cut, threads=THREADS, quick=True, normalise=True, channels_last=channels_last)
+        settings = {"cut": cutter(split, PREPROCESS, AUGMENT, 0, epoch), "threads": THREADS, "quick": True, "waits": waits}
+        batches = data.stream(split, groups, PREPROCESS, **settings, normalise=True, channels_last=channels_last)
         return sum(len(torch.from_numpy(x)) for x, _, _ in batches)
 
     return go
@@ -217,13 +224,30 @@ def decoding(folder: Path) -> Callable[[], int]:
     return lambda: sum(pool.map(part, [raws[i::16] for i in range(16)]))
 
 
+def scaling(path: Path) -> Callable[[], int]:
+    """Return a round of the kernel and nothing else on two threads, always into the same batch: the limit of the packed rows."""
+    split = opened(path)
+    images = [split.image(index) for index in range(len(split))]
+    boxes, mirrored = cutter(split, PREPROCESS, AUGMENT, 0, 1)(np.arange(len(split)))
+    out, numbers = np.empty((BATCH, 3, SIDE, SIDE), np.float32), data.affine(PREPROCESS)
+
+    def go() -> int:
+        for start in range(0, len(images), BATCH):
+            place = slice(start, min(start + BATCH, len(images)))
+            resample(images[place], boxes[place], mirrored[place], out[: place.stop - start], numbers, threads=THREADS)
+        return len(images)
+
+    return go
+
+
 def measure(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
-    """Return images a second of each contestant in each round; a first round of each warms up."""
+    """Return images a second of each contestant in each round, every round in an order of its own; a first round of each warms up."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
+    rng = np.random.default_rng(0)
     for turn in range(rounds + 1):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in map(
+            str, rng.permutation(list(contestants))
+        ):  # who follows another's processes finds caches and memory as they left them
             began = time.perf_counter()
             images = contestants[name]()
             if turn:
@@ -236,24 +260,30 @@ def table(speeds: dict[str, list[float]]) -> list[str]:
     middle = {name: quartiles(values)[1] for name, values in speeds.items()}
     pil = middle["ImageFolder as PIL, DataLoader"]
     best = max(value for name, value in middle.items() if not name.startswith(("convsmith", "limit", "ImageFolder")))
-    limit = middle["limit: decoding alone, 2 threads"]
+    goals = {
+        JPEG: [(middle[JPEG] / pil, GOALS["jpeg_pil"]), (middle[JPEG] / best, GOALS["jpeg_best"])],
+        PACKED: [(middle[PACKED] / pil, GOALS["packed_pil"])],
+    }
     rows = ["| | images/s, median (quartiles) | times PIL | times best peer | of the limit | goal |", "|---|---|---|---|---|---|"]
     for name, values in speeds.items():
         low, mid, high = quartiles(values)
-        goal, share = "", ""
-        if name == "convsmith, JPEG files":
-            met = mid / pil >= GOALS["jpeg_pil"], mid / best >= GOALS["jpeg_best"]
-            goal, share = ", ".join(f"{g}x {'met' if ok else 'missed'}" for g, ok in zip((2.5, 2), met, strict=True)), f"{mid / limit:.0%}"
-        if name == "convsmith, packed pixels":
-            goal = f"12x {'met' if mid / pil >= GOALS['packed_pil'] else 'missed'}"
+        goal = ", ".join(f"{wanted:g}x {'met' if ratio >= wanted else 'missed'}" for ratio, wanted in goals.get(name, ()))
+        share = f"{mid / middle[LIMITS[name]]:.0%}" if name in LIMITS else ""
         rows.append(f"| {name} | {mid:.0f} ({low:.0f} to {high:.0f}) | {mid / pil:.2f} | {mid / best:.2f} | {share} | {goal} |")
     return rows
+
+
+def profile(waits: data.Waits) -> str:
+    """Return what an image costs the threads."""
+    parts = {"read": waits.clock.disk_s, "decode": waits.clock.decode_s, "cut, scale, mirror and normalise": waits.clock.resample_s}
+    return ", ".join(f"{1e6 * seconds / waits.images:.0f} to {what}" for what, seconds in parts.items())
 
 
 def main() -> None:
     """Measure, print and write docs/results/pipeline.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="folder with photos of at least 500x375")
+    photos = Path(os.environ.get("CONVSMITH_DATA", ".")) / "data" / "imagenet-samples"
+    parser.add_argument("--photos", type=Path, default=photos, help="folder with photos")
     parser.add_argument("--images", type=int, default=768)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--write", action="store_true", help="write the result page")
@@ -263,10 +293,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_photos(arguments.photos, folder / "photos", arguments.images)
-        source = read(folder / "photos")
+        source = read(folder / "photos", workers=0)
         write_pack(source, folder / "pixels.pack", short_side=256)
         write_pack(source, folder / "jpeg.pack", encoding="jpeg")
         write_shards(source, folder / "shards", per_shard=128)
+        waits = {JPEG: data.Waits(), PACKED: data.Waits()}
         contestants = {
             "ImageFolder as PIL, DataLoader": loader(folder / "photos", by_pil, True),
             "OpenCV, DataLoader": loader(folder / "photos", by_opencv, True),
@@ -274,11 +305,12 @@ def main() -> None:
             "OpenCV, threads": threaded(folder / "photos", by_opencv),
             "simplejpeg, DataLoader, batches normalised": loader(folder / "photos", by_simplejpeg, False),
             "simplejpeg, threads": threaded(folder / "photos", by_simplejpeg),
-            "convsmith, JPEG files": ours(folder / "photos"),
+            JPEG: ours(folder / "photos", waits[JPEG]),
             "convsmith, JPEG files, channels last": ours(folder / "photos", channels_last=True),
             "convsmith, packed JPEG": ours(folder / "jpeg.pack"),
-            "convsmith, packed pixels": ours(folder / "pixels.pack"),
-            "limit: decoding alone, 2 threads": decoding(folder / "photos"),
+            PACKED: ours(folder / "pixels.pack", waits[PACKED]),
+            LIMITS[JPEG]: decoding(folder / "photos"),
+            LIMITS[PACKED]: scaling(folder / "pixels.pack"),
         }
         if (shards := webdataset(folder / "shards")) is not None:
             contestants["WebDataset, simplejpeg, batches normalised"] = shards
@@ -290,6 +322,10 @@ def main() -> None:
         f"{THREADS} threads or processes. Packed pixels: short side 256.",
         "",
         *rows,
+        "",
+        "Microseconds of a thread for an image:",
+        "",
+        *(f"- {name}: {profile(spent)}" for name, spent in waits.items()),
         footer(("convsmith", "torch", "pillow", "simplejpeg", "opencv-python-headless", "webdataset", "numpy")),
     ]
     print("\n".join(page))
