@@ -10,15 +10,13 @@ from PIL import Image
 
 from convsmith import data
 from convsmith.data.decode import decode
-from convsmith.data.jpeg import Clock, decode_box, decoder
+from convsmith.data.jpeg import Clock, decode_box
 from convsmith.data.opening import read
 from convsmith.data.pack import write_pack
 from convsmith.data.pipeline import Waits, stream
 from convsmith.data.preprocess import resize
 from convsmith.errors import DataError
 from convsmith.kernels.resampling import resample
-
-fast = pytest.mark.skipif(decoder() is None, reason="simplejpeg is not installed")
 
 
 def photo(seed: int, height: int, width: int) -> Image.Image:
@@ -83,7 +81,6 @@ def jpeg(image: Image.Image, **options) -> bytes:
     return buffer.getvalue()
 
 
-@fast
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_without_haste_the_pixels_are_those_of_the_careful_decoder(subsampling: int) -> None:
     for seed, (height, width) in enumerate([(61, 83), (160, 200), (16, 16), (1, 9), (33, 17)]):
@@ -95,7 +92,6 @@ def test_without_haste_the_pixels_are_those_of_the_careful_decoder(subsampling: 
     assert (pixels == np.asarray(Image.open(io.BytesIO(progressive)))).all()
 
 
-@fast
 def test_in_haste_a_large_box_is_decoded_at_reduced_scale_within_tolerance() -> None:
     image = photo(0, 640, 800)
     raw = jpeg(image, quality=92)

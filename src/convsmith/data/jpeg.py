@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,15 +35,6 @@ class Clock:
         self.disk_s += other.disk_s
         self.decode_s += other.decode_s
         self.resample_s += other.resample_s
-
-
-@cache
-def decoder() -> Any | None:
-    """Return the module simplejpeg, whose libjpeg-turbo decodes while other threads run; None where it is not installed."""
-    try:
-        return importlib.import_module("simplejpeg")
-    except ImportError:
-        return None
 
 
 def is_jpeg(source: Encoded) -> bool:
@@ -76,11 +66,9 @@ def decode_box(
         clock.disk_s += time.perf_counter() - began
         return pixels, box
     began = time.perf_counter()
-    raw: bytes | memoryview | None = None
-    if (simplejpeg := decoder()) is not None:
-        raw = _raw(source)
+    raw = _raw(source)
     read = time.perf_counter()
-    found = None if raw is None else _fast(simplejpeg, raw, max_pixels, box, wanted, quick)
+    found = None if raw is None else _fast(raw, max_pixels, box, wanted, quick)
     if found is None:
         found = decode(source if raw is None or isinstance(raw, memoryview) else raw, name, max_pixels), box
     clock.disk_s += read - began
@@ -100,7 +88,7 @@ def _raw(source: Encoded) -> bytes | memoryview | None:
 
 
 def _fast(
-    simplejpeg: Any, raw: bytes | memoryview, max_pixels: int, box: tuple[int, int, int, int], wanted: tuple[int, int], quick: bool
+    raw: bytes | memoryview, max_pixels: int, box: tuple[int, int, int, int], wanted: tuple[int, int], quick: bool
 ) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]] | None:
     """Decode an upright JPEG of ordinary colours; None for everything else, a damaged one included."""
     if bytes(raw[:2]) != b"\xff\xd8" or not _upright(raw):

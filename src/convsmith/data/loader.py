@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convsmith.data.dataset import Split
 from convsmith.data.decode import Encoded, decode
 from convsmith.data.images import EncodedSplit, ResidentSplit
-from convsmith.data.jpeg import decoder, is_jpeg
+from convsmith.data.jpeg import is_jpeg
 from convsmith.data.packed import Extent
 from convsmith.data.pipeline import stream
 from convsmith.data.preprocess import Preprocess, resize
@@ -73,9 +73,9 @@ def batches(
 
 
 def threads_suffice(split: EncodedSplit) -> bool:
-    """Tell whether threads decode these images without waiting for each other: raw pixels, or JPEGs with a decoder that lets them."""
+    """Tell whether threads decode these images without waiting for each other: raw pixels, or JPEGs."""
     first = split.sources[0]
-    return (isinstance(first, Extent) and bool(first.shape)) or (decoder() is not None and is_jpeg(first))
+    return (isinstance(first, Extent) and bool(first.shape)) or is_jpeg(first)
 
 
 def _decoded_here(split: Split, preprocess: Preprocess, groups: list[NDArray[np.int64]]) -> Iterator[Batch]:
