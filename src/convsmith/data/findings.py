@@ -58,7 +58,7 @@ class Finding:
 
 def find(source: Source, part: NDArray[np.int8], measures: Measures, features: NDArray[np.float32] | None = None) -> tuple[Finding, ...]:
     """Return all findings, the worst of each kind first. ``features``: those of a trained network instead of shapes and colours."""
-    side = np.median(_extents(source), axis=0).min() if len(source) else 0
+    side = np.median(source.sizes(), axis=0).min() if len(source) else 0
     found: list[Finding] = []
     if side >= LEAST_SIDE:
         found += _resembling(source, part, measures)
@@ -68,10 +68,6 @@ def find(source: Source, part: NDArray[np.int8], measures: Measures, features: N
     found += _doubtful(source, part, measures.features if features is None else features)
     order = list(KINDS)
     return tuple(sorted(found, key=lambda finding: order.index(finding.kind)))
-
-
-def _extents(source: Source) -> NDArray[np.int32]:
-    return np.array([source.images.shape[1:3]], np.int32) if source.images is not None else np.asarray(source.extents)
 
 
 def _make(
@@ -124,8 +120,8 @@ def _looks(source: Source, part: NDArray[np.int8], measures: Measures) -> list[F
 
 
 def _odd(source: Source, part: NDArray[np.int8]) -> list[Finding]:
-    sides = np.sqrt(np.asarray(source.extents, np.float64).prod(axis=1))
-    extents = np.asarray(source.extents, np.float64)
+    extents = source.sizes().astype(np.float64)
+    sides = np.sqrt(extents.prod(axis=1))
     aspect = np.log(extents[:, 1] / extents[:, 0])
     usual, usual_aspect = float(np.median(sides)), float(np.median(np.abs(aspect)))
     colour = sum(mode == "RGB" for mode in source.modes) > len(source) / 2

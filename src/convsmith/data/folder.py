@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convsmith.data.dataset import Problem
-from convsmith.data.packed import Extent
+from convsmith.data.decode import Encoded
 from convsmith.data.source import FREE, PART_NAMES, PARTS
 from convsmith.errors import DataError
 
@@ -23,7 +23,7 @@ class Entry:
     """One file that claims to be a labelled image. ``given``: index into ``PARTS`` or ``FREE``."""
 
     name: str
-    source: str | bytes | Extent
+    source: Encoded
     label: str
     given: int = FREE
 
@@ -32,7 +32,7 @@ class Entry:
 class Tree:
     """Files as ``(path parts, source)`` in sorted order, folders without files, and what could not be walked."""
 
-    files: list[tuple[tuple[str, ...], str | bytes | Extent]] = field(default_factory=list)
+    files: list[tuple[tuple[str, ...], Encoded]] = field(default_factory=list)
     folders: set[tuple[str, ...]] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     hidden: int = 0

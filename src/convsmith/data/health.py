@@ -129,7 +129,7 @@ def check(
         images=len(source),
         counts=_counts(source, division),
         sizes=_sizes(source),
-        uniform=bool(len(source)) and bool((_extents(source) == _extents(source)[0]).all()),
+        uniform=bool(len(source)) and bool((source.sizes() == source.sizes()[0]).all()),
         modes=dict(Counter(source.modes).most_common()),
         formats=dict(Counter(source.formats).most_common()),
         duplicates=_duplicates(source),
@@ -153,17 +153,10 @@ def _counts(source: Source, division: Division) -> dict[str, list[int]]:
     }
 
 
-def _extents(source: Source) -> NDArray[np.int32]:
-    if source.images is not None:
-        return np.array([source.images.shape[1:3]], np.int32)
-    assert source.extents is not None
-    return source.extents
-
-
 def _sizes(source: Source) -> dict[str, tuple[int, int]]:
     if not len(source):
         return {}
-    extents = _extents(source)
+    extents = source.sizes()
     rows = {"least": extents.min(axis=0), "median": np.median(extents, axis=0), "greatest": extents.max(axis=0)}
     return {name: (int(row[0]), int(row[1])) for name, row in rows.items()}
 
@@ -181,6 +174,6 @@ def _imbalance(source: Source) -> float:
 
 def _near(source: Source, findings: tuple[Finding, ...] | None) -> tuple[tuple[str, str], ...] | None:
     """Return the pairs that look alike, each once, by name."""
-    if findings is None or np.median(_extents(source), axis=0).min() < LEAST_SIDE:
+    if findings is None or np.median(source.sizes(), axis=0).min() < LEAST_SIDE:
         return None
     return tuple(sorted({tuple(sorted((item.name, item.other))) for item in findings if item.kind in NEAR}))  # type: ignore[misc]

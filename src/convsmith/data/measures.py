@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convsmith.data.decode import Encoded, decode
-from convsmith.data.scan import FEW, Progress
+from convsmith.data.scan import Progress
 from convsmith.data.source import Source
-from convsmith.data.workers import Pool
+from convsmith.data.workers import in_turn, sensible
 from convsmith.errors import DataError
-from convsmith.kernels import processor_count
 
 SIDE = 192
 THUMB = 32
@@ -65,14 +64,8 @@ def _measured(source: Source, rows: list[NDArray[np.int64]], workers: int | None
         for chunk in rows:
             yield measure_pixels([source.pixels(int(row)) for row in chunk])
         return
-    count = (processor_count() if len(source) >= FEW else 0) if workers is None else workers
-    tasks = ([(source.encoded[row], source.names[row], source.max_pixels) for row in chunk] for chunk in rows)
-    if not count:
-        for task in tasks:
-            yield measure_files(task)
-        return
-    with Pool(min(count, max(1, len(rows))), measure_files) as pool:
-        yield from pool.results(tasks, ahead=2)
+    tasks = [[(source.encoded[row], source.names[row], source.max_pixels) for row in chunk] for chunk in rows]
+    yield from in_turn(measure_files, tasks, sensible(len(source)) if workers is None else workers)
 
 
 def measure_files(task: Task) -> Measures:

@@ -13,12 +13,10 @@ from convsmith.data.dataset import Problem
 from convsmith.data.decode import Encoded, Look, inspect
 from convsmith.data.folder import Entry, Listing
 from convsmith.data.source import Source
-from convsmith.data.workers import Pool
-from convsmith.kernels import processor_count
+from convsmith.data.workers import in_turn, sensible
 
 Progress = Callable[[int, int], None]
 CHUNK = 32
-FEW = 400
 
 
 def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int | None, progress: Progress | None) -> Source:
@@ -37,7 +35,7 @@ def scan(name: str, origin: str, listing: Listing, max_pixels: int, workers: int
 def _looks(entries: Sequence[Entry], max_pixels: int, workers: int | None, progress: Progress | None) -> list[Look]:
     looks: list[Look | None] = [_known(entry) for entry in entries]
     rows = [row for row, look in enumerate(looks) if look is None]
-    count = (processor_count() if len(rows) >= FEW else 0) if workers is None else workers
+    count = sensible(len(rows)) if workers is None else workers
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     done = len(entries) - len(rows)
     for chunk, found in zip(chunks, _scanned(entries, chunks, max_pixels, count), strict=True):
@@ -69,13 +67,8 @@ def _known(entry: Entry) -> Look | None:
 
 
 def _scanned(entries: Sequence[Entry], chunks: list[list[int]], max_pixels: int, workers: int) -> Iterator[list[Look]]:
-    tasks = ([(entries[row].source, entries[row].name, max_pixels) for row in chunk] for chunk in chunks)
-    if not workers:
-        for task in tasks:
-            yield inspect_all(task)
-        return
-    with Pool(min(workers, max(1, len(chunks))), inspect_all) as pool:
-        yield from pool.results(tasks, ahead=2)
+    tasks = [[(entries[row].source, entries[row].name, max_pixels) for row in chunk] for chunk in chunks]
+    return in_turn(inspect_all, tasks, workers)
 
 
 def inspect_all(task: list[tuple[Encoded, str, int]]) -> list[Look]:

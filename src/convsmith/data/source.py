@@ -73,6 +73,13 @@ class Source:
         chosen: NDArray[np.uint8] = self.images[row if self.rows is None else self.rows[row]]
         return chosen
 
+    def sizes(self) -> NDArray[np.int32]:
+        """Return ``(height, width)`` of each image, or once of all that stand in memory, int32 ``(n or 1, 2)``."""
+        if self.images is not None:
+            return np.array([self.images.shape[1:3]], np.int32)
+        assert self.extents is not None
+        return self.extents
+
     def take(self, rows: NDArray[np.int64]) -> Split:
         """Return a split of some rows, in their order."""
         labels, digests = self.labels[rows], self.digests[rows]

@@ -17,7 +17,7 @@ import numpy as np
 from convsmith.data.dataset import Problem
 from convsmith.data.decode import EXTENSIONS
 from convsmith.data.folder import Entry, Listing, in_order
-from convsmith.data.pack import Encoding, packed_image
+from convsmith.data.pack import packed_image
 from convsmith.data.packed import Extent, raw_bytes
 from convsmith.data.scan import Progress
 from convsmith.data.source import FREE, PART_NAMES, PARTS, Source
@@ -147,7 +147,7 @@ def write_shards(
                 path = folder / f"{PARTS[given] if given != FREE else 'images'}-{number:06d}.tar"
                 with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as archive:
                     for row in rows[start : start + per_shard]:
-                        _add(archive, source, int(row), short_side, "jpeg", quality)
+                        _add(archive, source, int(row), short_side, quality)
                         done += 1
                         if progress:
                             progress(done, len(source))
@@ -157,8 +157,8 @@ def write_shards(
     return written
 
 
-def _add(archive: tarfile.TarFile, source: Source, row: int, short_side: int | None, encoding: Encoding, quality: int) -> None:
-    content, _, _ = packed_image(source, row, short_side, encoding, quality)
+def _add(archive: tarfile.TarFile, source: Source, row: int, short_side: int | None, quality: int) -> None:
+    content, _, _ = packed_image(source, row, short_side, "jpeg", quality)
     for suffix, raw in ((".jpg", content), (".cls", str(int(source.labels[row])).encode())):
         member = tarfile.TarInfo(f"{row:08d}{suffix}")
         member.size = len(raw)

@@ -13,17 +13,35 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
 from types import TracebackType
 from typing import Any
 
 from convsmith.errors import ConvsmithError, ResourceError
+from convsmith.kernels import processor_count
 
 START = """import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from convsmith.data.workers import serve
 serve(int(sys.argv[2]), int(sys.argv[3]))"""
+
+
+FEW = 400
+
+
+def sensible(files: int) -> int:
+    """Return how many processes look at so many files where nobody says: none for few, else one a processor."""
+    return processor_count() if files >= FEW else 0
+
+
+def in_turn(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[Any]:
+    """Yield the result of every task in order, from so many processes, or with none from here."""
+    if not workers:
+        yield from map(function, tasks)
+        return
+    with Pool(min(workers, max(1, len(tasks))), function) as pool:
+        yield from pool.results(tasks)
 
 
 class Pool:
