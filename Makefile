@@ -12,7 +12,7 @@ demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
 test: $(VENV)/dev.stamp  ## the test suite; real data too when CONVSMITH_DATA names it
 	$(BIN)/python -m pytest -q
 
-sanitize: $(VENV)/dev.stamp  ## the convolution contract under the address and undefined-behaviour sanitizers
+sanitize: $(VENV)/dev.stamp  ## the contracts of convolutions and products under the address and undefined-behaviour sanitizers
 	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DCONVSMITH_SANITIZE=ON -DPython_EXECUTABLE=$$(realpath -s $(BIN)/python) \
 	  -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir) > build/sanitize.log
 	cmake --build build/sanitize --parallel 2 >> build/sanitize.log

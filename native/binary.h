@@ -52,7 +52,6 @@ struct BinaryConvolution {
 };
 
 struct BinaryTable {
-    const char* name;
     // Packs rows of `channels` floats, `pitch` apart: set where x < 0, so that both zeros are +1. False when a NaN was
     // seen (packed as +1).
     bool (*pack_signs)(const float* x, long rows, int channels, long pitch, uint64_t* packed);

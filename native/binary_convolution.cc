@@ -7,6 +7,7 @@
 #include "binary_levels.h"
 #include "binary_tile.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -63,21 +64,6 @@ struct Job {
     uint64_t* workspace;
 };
 
-struct Place {
-    long image;
-    int top, left;
-
-    Place(const Convolution& v, long pixel) {
-        const long area = long(v.out_h) * v.out_w;
-        image = pixel / area;
-        top = int(pixel % area / v.out_w) * v.stride_h - v.pad_top;
-        left = int(pixel % v.out_w) * v.stride_w - v.pad_left;
-    }
-    bool inside(const Convolution& v) const {
-        return top >= 0 && left >= 0 && top + (v.r - 1) * v.dilation_h < v.h && left + (v.s - 1) * v.dilation_w < v.w;
-    }
-};
-
 inline void copy_words(uint64_t* to, const uint64_t* from, long count) {
     for (; count >= kWords; count -= kWords, to += kWords, from += kWords) memcpy(to, from, sizeof(W));
     for (long i = 0; i < count; ++i) to[i] = from[i];
@@ -92,27 +78,28 @@ void fill_border(const BinaryConvolution& v, const Product& p, uint64_t* to) {
         to[i * 2 + 1] = channels - i * 64 < 64 ? (uint64_t(1) << (channels - i * 64)) - 1 : ~uint64_t(0);
 }
 
-void gather(const Job& job, int group, long pixel, uint64_t* to) {
+// `pixel` counts those of all images; its words lie group by group.
+Window<uint64_t> window_of(const Job& job, long pixel, int group) {
+    const long words = job.product.pixel_words;
+    return {job.shape.sizes, job.x, words * job.shape.sizes.groups, pixel, group * words};
+}
+
+void gather(const Job& job, const Window<uint64_t>& window, uint64_t* to) {
     const Convolution& v = job.shape.sizes;
-    const Product& p = job.product;
-    const Place place(v, pixel);
-    const long pitch = p.pixel_words * v.groups;
-    const uint64_t* const image = job.x + place.image * v.h * v.w * pitch + group * p.pixel_words;
-    const bool whole_rows = v.groups == 1 && v.dilation_w == 1 && place.left >= 0 && place.left + v.s <= v.w;
+    const long words = job.product.pixel_words;
+    const bool whole_rows = v.groups == 1 && v.dilation_w == 1;
     for (int r = 0; r < v.r; ++r) {
-        const int row = place.top + r * v.dilation_h;
-        const bool there = row >= 0 && row < v.h;
-        if (there && whole_rows) {
-            copy_words(to, image + (long(row) * v.w + place.left) * pitch, v.s * pitch);
-            to += v.s * pitch;
+        if (whole_rows && window.holds_row(r)) {
+            copy_words(to, window.tap(r, 0), v.s * words);
+            to += v.s * words;
             continue;
         }
-        for (int s = 0; s < v.s; ++s, to += p.pixel_words) {
-            const int column = place.left + s * v.dilation_w;
-            if (there && column >= 0 && column < v.w)
-                copy_words(to, image + (long(row) * v.w + column) * pitch, p.pixel_words);
+        for (int s = 0; s < v.s; ++s, to += words) {
+            const uint64_t* const from = window.tap(r, s);
+            if (from)
+                copy_words(to, from, words);
             else
-                fill_border(job.shape, p, to);
+                fill_border(job.shape, job.product, to);
         }
     }
 }
@@ -120,11 +107,10 @@ void gather(const Job& job, int group, long pixel, uint64_t* to) {
 // Takes out of the sums what taps in the zero padding added as if they were +1.
 void correct(const Job& job, long pixel, int first, int count, int32_t* sums) {
     const Convolution& v = job.shape.sizes;
-    const Place place(v, pixel);
+    const Window<uint64_t> window = window_of(job, pixel, 0);
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
-            const int row = place.top + r * v.dilation_h, column = place.left + s * v.dilation_w;
-            if (row >= 0 && row < v.h && column >= 0 && column < v.w) continue;
+            if (window.tap(r, s)) continue;
             const int32_t* const tap = job.shape.tap_sums + (long(r) * v.s + s) * v.k + first;
             for (int i = 0; i < count; ++i) sums[i] -= tap[i];
         }
@@ -199,9 +185,10 @@ void convolve_part(void* context, size_t part, int worker) {
     uint64_t* const windows = job.workspace + size_t(worker) * job.cut.worker_words(v, p);
     uint8_t* const padded = reinterpret_cast<uint8_t*>(windows + job.cut.block_rows * p.depth * left);
     const bool corrected = v.zero_border && left == 1;
-    for (long row = 0; row < rows; ++row) {
-        gather(job, group, begin + row, windows + row * p.depth * left);
-        padded[row] = corrected && !Place(v.sizes, begin + row).inside(v.sizes);
+    Window<uint64_t> window = window_of(job, begin, group);
+    for (long row = 0; row < rows; ++row, window.next()) {
+        gather(job, window, windows + row * p.depth * left);
+        padded[row] = corrected && !window.holds_all();
     }
 
     const uint64_t* const weights = job.prepared + long(group) * p.panels * p.depth * right * kTileColumns;
@@ -248,13 +235,8 @@ void convolve_signs(const BinaryConvolution& v, const uint64_t* x, const uint64_
     parallel_parts(size_t(job.cut.blocks * v.sizes.groups * job.cut.chunks), threads, convolve_part, &job);
 }
 
-const BinaryTable kBinary = {CONVSMITH_STRING(CONVSMITH_LEVEL),
-                             pack_signs,
-                             prepared_words,
-                             prepare_product,
-                             multiply_signs,
-                             binary_workspace_bytes,
-                             convolve_signs};
+const BinaryTable kBinary = {pack_signs,     prepared_words,         prepare_product,
+                             multiply_signs, binary_workspace_bytes, convolve_signs};
 
 }  // namespace CONVSMITH_LEVEL
 }  // namespace convsmith

@@ -3,9 +3,6 @@
 
 #include "binary.h"
 
-#define CONVSMITH_STRING_OF(name) #name
-#define CONVSMITH_STRING(name) CONVSMITH_STRING_OF(name)
-
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 

@@ -1,7 +1,6 @@
 // Packing of signs and the matrix product of packed signs. Compiled once per instruction set.
 #include "binary_levels.h"
 #include "binary_tile.h"
-#include "lanes.h"
 #include "parts.h"
 
 namespace convsmith {

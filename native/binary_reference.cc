@@ -104,7 +104,6 @@ void convolve(const BinaryConvolution& v, const uint64_t* x, const uint64_t* pre
 
 }  // namespace
 
-const BinaryTable kReferenceBinary = {"reference", pack_signs,      prepared_words, prepare,
-                                      multiply,    workspace_bytes, convolve};
+const BinaryTable kReferenceBinary = {pack_signs, prepared_words, prepare, multiply, workspace_bytes, convolve};
 
 }  // namespace convsmith

@@ -1,5 +1,4 @@
 // Packed signs for Python: arrays and sizes checked, the kernels called without the interpreter's lock.
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +9,7 @@
 #include <stdexcept>
 
 #include "bind.h"
+#include "bind_arrays.h"
 #include "dispatch.h"
 #include "threads.h"
 
@@ -20,33 +20,16 @@ namespace {
 using convsmith::BinaryConvolution;
 using convsmith::BinaryProduct;
 using convsmith::BinaryTable;
+using convsmith::holds;
 using convsmith::Planes;
+using convsmith::require;
 template <typename T>
-using Array = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Array = convsmith::Array<T>;
 using Words = Array<const uint64_t>;
 using Integers = Array<const int32_t>;
 using Floats = Array<const float>;
 
-const BinaryTable& table_of(const std::string& level) {
-    const BinaryTable* found = convsmith::find_binary(level);
-    if (!found) throw std::invalid_argument("no such level for packed signs: " + level);
-    return *found;
-}
-
-void require(bool fits, const char* what) {
-    if (!fits) throw std::invalid_argument(std::string(what) + " is too short or not aligned");
-}
-
-template <class T>
-bool aligned(const T& array) {
-    return reinterpret_cast<uintptr_t>(array.data()) % convsmith::kAlignment == 0;
-}
-
-std::vector<std::string> binary_levels() {
-    std::vector<std::string> names;
-    for (const BinaryTable* table : convsmith::binary_tables()) names.emplace_back(table->name);
-    return names;
-}
+const BinaryTable& table_of(const std::string& level) { return *convsmith::level_of(level).binary; }
 
 bool pack_signs(const std::string& level, Floats x, size_t channels, Array<uint64_t> packed, int threads) {
     const BinaryTable& table = table_of(level);
@@ -80,7 +63,7 @@ void prepare(const std::string& level, long columns, long words, int planes, Wor
     const BinaryTable& table = table_of(level);
     const BinaryProduct p = product_of(0, columns, words, planes);
     require(b.shape(0) == size_t(columns * words * convsmith::right_planes(p.planes)), "b");
-    require(prepared.shape(0) >= table.prepared_words(p) && aligned(prepared), "prepared");
+    require(holds(prepared, table.prepared_words(p) * sizeof(uint64_t)), "prepared");
     const uint64_t* from = b.data();
     uint64_t* to = prepared.data();
     nb::gil_scoped_release release;
@@ -92,7 +75,7 @@ void multiply(const std::string& level, long rows, long columns, long words, int
     const BinaryTable& table = table_of(level);
     const BinaryProduct p = product_of(rows, columns, words, planes);
     require(a.shape(0) == size_t(rows * words * convsmith::left_planes(p.planes)), "a");
-    require(prepared.shape(0) >= table.prepared_words(p) && (columns == 0 || aligned(prepared)), "prepared");
+    require(holds(prepared, table.prepared_words(p) * sizeof(uint64_t)), "prepared");
     require(base.shape(0) == size_t(columns), "base");
     require(c.shape(0) == size_t(rows * columns), "c");
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
@@ -113,10 +96,9 @@ void check_outputs(const BinaryConvolution& v, const convsmith::BinaryEpilogue& 
                    size_t y_bytes) {
     const convsmith::Convolution& s = v.sizes;
     const bool packed = e.output == convsmith::BinaryOutput::signs;
-    const size_t pixels = size_t(s.n) * size_t(s.out_h) * size_t(s.out_w);
     if (packed && s.groups > 1 && s.k / s.groups % 8)
         throw std::invalid_argument("packed output of groups needs multiples of 8 channels in each");
-    require(y_bytes >= pixels * (packed ? size_t((s.k + 63) / 64) * 8 : size_t(s.k) * 4), "y");
+    require(y_bytes >= output_pixels(s) * (packed ? size_t((s.k + 63) / 64) * 8 : size_t(s.k) * 4), "y");
     require(e.output == convsmith::BinaryOutput::sums || channels_given == size_t(s.k), "a value for every channel");
 }
 
@@ -138,9 +120,8 @@ void convolve(const std::string& level, const std::vector<int>& sizes, int plane
     if (output < 0 || output > 2) throw std::invalid_argument("no such output");
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     const size_t prepared_size = table.prepared_words(window_product(v)) * size_t(s.groups);
-    require(x.shape(0) == size_t(s.n) * size_t(s.h) * size_t(s.w) * words * size_t(convsmith::left_planes(v.planes)),
-            "x");
-    require(prepared.shape(0) >= prepared_size && aligned(prepared), "prepared");
+    require(x.shape(0) == input_pixels(s) * words * size_t(convsmith::left_planes(v.planes)), "x");
+    require(holds(prepared, prepared_size * sizeof(uint64_t)), "prepared");
     require(base.shape(0) == size_t(s.k), "base");
     require(!zero_border || tap_sums.shape(0) == size_t(s.r) * size_t(s.s) * size_t(s.k), "tap_sums");
     require(workspace.shape(0) * 8 >= table.workspace_bytes(v, threads), "workspace");
@@ -160,7 +141,6 @@ void convolve(const std::string& level, const std::vector<int>& sizes, int plane
 }  // namespace
 
 void bind_binary(nb::module_& m) {
-    m.def("binary_levels", &binary_levels);
     m.def("binary_pack_signs", &pack_signs, nb::arg("level"), nb::arg("x").noconvert(), nb::arg("channels"),
           nb::arg("packed").noconvert(), nb::arg("threads"));
     m.def("binary_prepared_words", &prepared_words, nb::arg("level"), nb::arg("columns"), nb::arg("words"),

@@ -19,8 +19,7 @@ using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 void round_blocks(AnyInput x, Output out, const nb::tuple& constants, size_t size, size_t length, size_t inner,
                   int largest, int low, int high, bool fit, double most, uint64_t seed, uint64_t stream, int threads,
                   const std::string& level_name) {
-    const convsmith::Level* level = convsmith::find_level(level_name);
-    if (!level) throw std::invalid_argument("no such level: " + level_name);
+    const convsmith::Level& level = convsmith::level_of(level_name);
     const bool wide = x.dtype() == nb::dtype<double>();
     if (!wide && x.dtype() != nb::dtype<float>()) throw std::invalid_argument("float32 or float64 arrays only");
     const size_t n = x.shape(0);
@@ -40,7 +39,7 @@ void round_blocks(AnyInput x, Output out, const nb::tuple& constants, size_t siz
     nb::gil_scoped_release release;
     convsmith::parallel((units + per_part - 1) / per_part, threads, [&](size_t part) {
         const size_t begin = part * per_part, end = begin + per_part < units ? begin + per_part : units;
-        level->round_blocks(source, target, begin, end, blocks, narrow_rounding, wide_rounding, key);
+        level.round_blocks(source, target, begin, end, blocks, narrow_rounding, wide_rounding, key);
     });
 }
 

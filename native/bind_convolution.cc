@@ -1,15 +1,13 @@
 // Convolution algorithms for Python: arrays and sizes checked, the kernels called without the interpreter's lock.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstdint>
 #include <optional>
 #include <stdexcept>
 
 #include "bind.h"
+#include "bind_arrays.h"
 #include "dispatch.h"
 
 namespace nb = nanobind;
@@ -44,22 +42,21 @@ using convsmith::Convolution;
 using convsmith::convolution_of;
 using convsmith::ConvolutionAlgorithm;
 using convsmith::Epilogue;
-using Input = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using convsmith::holds;
+using convsmith::level_of;
+using convsmith::require;
+using convsmith::span;
+using Input = convsmith::Array<const float>;
+using Output = convsmith::Array<float>;
 
-const ConvolutionAlgorithm& algorithm_of(const std::string& level_name, const std::string& name) {
-    const convsmith::Level* level = convsmith::find_level(level_name);
-    if (!level) throw std::invalid_argument("no such level: " + level_name);
-    const ConvolutionAlgorithm* found = convsmith::find_convolution(*level, name);
-    if (!found) throw std::invalid_argument("no algorithm " + name + " at level " + level_name);
-    return *found;
+const ConvolutionAlgorithm& algorithm_of(const std::string& level, const std::string& name) {
+    return convsmith::convolution_algorithm(level_of(level), name);
 }
 
-std::vector<std::string> convolution_names(const std::string& level_name) {
-    const convsmith::Level* level = convsmith::find_level(level_name);
-    if (!level) throw std::invalid_argument("no such level: " + level_name);
+std::vector<std::string> convolution_names(const std::string& level) {
+    const convsmith::ConvolutionTable& table = *level_of(level).convolutions;
     std::vector<std::string> names;
-    for (int i = 0; i < level->convolutions->count; ++i) names.emplace_back(level->convolutions->entries[i]->name);
+    for (int i = 0; i < table.count; ++i) names.emplace_back(table.entries[i]->name);
     return names;
 }
 
@@ -81,47 +78,31 @@ const ConvolutionAlgorithm& supporting(const std::string& level, const std::stri
     return algorithm;
 }
 
-void require(bool fits, const char* what) {
-    if (!fits) throw std::invalid_argument(std::string(what) + " is too short or not aligned");
-}
-
-template <class Array>
-bool holds(const Array& array, size_t floats) {
-    const bool aligned = reinterpret_cast<uintptr_t>(array.data()) % convsmith::kAlignment == 0;
-    return floats == 0 || (array.shape(0) >= floats && aligned);
-}
-
 void prepare(const std::string& level, const std::string& name, const std::vector<int>& sizes, Input w_kcrs,
              Output prepared) {
     const Convolution v = convolution_of(sizes);
     const ConvolutionAlgorithm& algorithm = supporting(level, name, v);
-    require(w_kcrs.shape(0) == size_t(v.k) * size_t(v.c / v.groups) * size_t(v.r) * size_t(v.s), "w");
-    require(holds(prepared, algorithm.prepared_floats(v)), "prepared");
+    require(w_kcrs.shape(0) == weight_count(v), "w");
+    require(holds(prepared, algorithm.prepared_floats(v) * sizeof(float)), "prepared");
     const float* from = w_kcrs.data();
     float* to = prepared.data();
     nb::gil_scoped_release release;
     algorithm.prepare(v, from, to);
 }
 
-// Floats from the first to beyond the last channel of an image of `pixels` pixels.
-size_t span(size_t pixels, size_t pitch, size_t channels) { return pixels ? (pixels - 1) * pitch + channels : 0; }
-
 void convolve(const std::string& level, const std::string& name, const std::vector<int>& sizes, Input x, Input prepared,
               Output y, std::optional<Input> bias, std::optional<Input> residual, int residual_pitch, int activation,
               float low, float high, Output workspace, int threads) {
     const Convolution v = convolution_of(sizes);
     const ConvolutionAlgorithm& algorithm = supporting(level, name, v);
-    const size_t pixels = size_t(v.n) * size_t(v.out_h) * size_t(v.out_w);
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     if (activation < 0 || activation >= convsmith::kActivations) throw std::invalid_argument("no such activation");
-    require(x.shape(0) >= span(size_t(v.n) * size_t(v.h) * size_t(v.w), size_t(v.x_pitch), size_t(v.c)), "x");
-    require(y.shape(0) >= span(pixels, size_t(v.y_pitch), size_t(v.k)), "y");
-    require(holds(prepared, algorithm.prepared_floats(v)), "prepared");
-    require(holds(workspace, (algorithm.workspace_bytes(v, threads) + 3) / 4), "workspace");
+    require(x.shape(0) >= span(input_pixels(v), v.x_pitch, v.c), "x");
+    require(y.shape(0) >= span(output_pixels(v), v.y_pitch, v.k), "y");
+    require(holds(prepared, algorithm.prepared_floats(v) * sizeof(float)), "prepared");
+    require(holds(workspace, algorithm.workspace_bytes(v, threads)), "workspace");
     require(!bias || bias->shape(0) == size_t(v.k), "bias");
-    require(
-        !residual || (residual_pitch >= v.k && residual->shape(0) >= span(pixels, size_t(residual_pitch), size_t(v.k))),
-        "residual");
+    require(fits_output(residual, residual_pitch, v), "residual");
     const Epilogue epilogue{bias ? bias->data() : nullptr,
                             residual ? residual->data() : nullptr,
                             residual_pitch,

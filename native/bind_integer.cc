@@ -1,6 +1,4 @@
 // Convolutions of 8-bit codes for Python: arrays and sizes checked, the kernels called without the interpreter's lock.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +8,7 @@
 #include <stdexcept>
 
 #include "bind.h"
+#include "bind_arrays.h"
 #include "dispatch.h"
 
 namespace nb = nanobind;
@@ -18,22 +17,18 @@ namespace {
 
 using convsmith::Convolution;
 using convsmith::convolution_of;
+using convsmith::holds;
 using convsmith::IntegerAlgorithm;
 using convsmith::IntegerEpilogue;
 using convsmith::IntegerResult;
+using convsmith::level_of;
+using convsmith::require;
+using convsmith::span;
 template <class T>
-using Array = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-const convsmith::Level& level_of(const std::string& name) {
-    const convsmith::Level* found = convsmith::find_level(name);
-    if (!found) throw std::invalid_argument("no such level: " + name);
-    return *found;
-}
+using Array = convsmith::Array<T>;
 
 const IntegerAlgorithm& algorithm_of(const std::string& level, const std::string& name) {
-    const IntegerAlgorithm* found = convsmith::find_integer(level_of(level), name);
-    if (!found) throw std::invalid_argument("no algorithm " + name + " at level " + level);
-    return *found;
+    return convsmith::integer_algorithm(level_of(level), name);
 }
 
 std::vector<std::string> integer_names(const std::string& level) {
@@ -55,31 +50,18 @@ size_t workspace_bytes(const std::string& level, const std::string& name, const 
     return algorithm_of(level, name).workspace_bytes(convolution_of(sizes), threads);
 }
 
-void require(bool fits, const char* what) {
-    if (!fits) throw std::invalid_argument(std::string(what) + " is too short, out of range or not aligned");
-}
-
-template <class T>
-bool holds(const Array<T>& array, size_t bytes) {
-    const bool aligned = reinterpret_cast<uintptr_t>(array.data()) % convsmith::kAlignment == 0;
-    return bytes == 0 || (array.shape(0) * sizeof(T) >= bytes && aligned);
-}
-
 void prepare(const std::string& level, const std::string& name, const std::vector<int>& sizes,
              Array<const int8_t> w_kcrs, Array<uint8_t> prepared) {
     const Convolution v = convolution_of(sizes);
     const IntegerAlgorithm& algorithm = algorithm_of(level, name);
     require(algorithm.supports(v), "the convolution");
-    require(w_kcrs.shape(0) == size_t(v.k) * size_t(v.c / v.groups) * size_t(v.r) * size_t(v.s), "w");
+    require(w_kcrs.shape(0) == weight_count(v), "w");
     require(holds(prepared, algorithm.prepared_bytes(v)), "prepared");
     const int8_t* from = w_kcrs.data();
     uint8_t* to = prepared.data();
     nb::gil_scoped_release release;
     algorithm.prepare(v, from, to);
 }
-
-// Elements from the first to beyond the last channel of an image of `pixels` pixels.
-size_t span(size_t pixels, size_t pitch, size_t channels) { return pixels ? (pixels - 1) * pitch + channels : 0; }
 
 bool is_code(int value) { return value >= 0 && value <= 255; }
 
@@ -109,21 +91,18 @@ void convolve(const std::string& level, const std::string& name, const std::vect
     const Convolution v = convolution_of(sizes);
     const IntegerAlgorithm& algorithm = algorithm_of(level, name);
     IntegerEpilogue epilogue = epilogue_of(result, numbers, factors);
-    const size_t pixels = size_t(v.n) * size_t(v.out_h) * size_t(v.out_w);
     const size_t element = epilogue.result == IntegerResult::codes ? 1 : 4;
     require(algorithm.supports(v), "the convolution");
     require(threads >= 1, "threads");
     require(is_code(is_signed ? zero + 128 : zero), "zero");
-    require(x.shape(0) >= span(size_t(v.n) * size_t(v.h) * size_t(v.w), size_t(v.x_pitch), size_t(v.c)), "x");
-    require(y.shape(0) >= element * span(pixels, size_t(v.y_pitch), size_t(v.k)), "y");
+    require(x.shape(0) >= span(input_pixels(v), v.x_pitch, v.c), "x");
+    require(y.shape(0) >= element * span(output_pixels(v), v.y_pitch, v.k), "y");
     require(reinterpret_cast<uintptr_t>(y.data()) % element == 0, "y");
     require(holds(prepared, algorithm.prepared_bytes(v)), "prepared");
     require(holds(workspace, algorithm.workspace_bytes(v, threads)), "workspace");
     require(!bias || bias->shape(0) == size_t(v.k), "bias");
     require(factor ? factor->shape(0) == size_t(v.k) : epilogue.result == IntegerResult::sums, "factor");
-    require(
-        !residual || (residual_pitch >= v.k && residual->shape(0) >= span(pixels, size_t(residual_pitch), size_t(v.k))),
-        "residual");
+    require(fits_output(residual, residual_pitch, v), "residual");
     epilogue.bias = bias ? bias->data() : nullptr;
     epilogue.factor = factor ? factor->data() : nullptr;
     epilogue.residual = residual ? residual->data() : nullptr;

@@ -26,7 +26,7 @@ class BoundProgram {
   public:
     BoundProgram(const std::string& level, size_t arena_floats, std::vector<size_t> input_floats,
                  std::vector<size_t> output_floats)
-        : program_(level_of(level), arena_floats),
+        : program_(convsmith::level_of(level), arena_floats),
           input_floats_(std::move(input_floats)),
           output_floats_(std::move(output_floats)) {}
 
@@ -91,12 +91,6 @@ class BoundProgram {
             }
         }
     };
-
-    static const convsmith::Level& level_of(const std::string& name) {
-        const convsmith::Level* found = convsmith::find_level(name);
-        if (!found) throw std::invalid_argument("no such level: " + name);
-        return *found;
-    }
 
     convsmith::Program program_;
     std::vector<size_t> input_floats_, output_floats_;

@@ -89,17 +89,16 @@ std::vector<Source> sources_of(const nb::list& pictures, const Boxes& boxes, con
 
 void run(const std::vector<Source>& sources, int height, int width, int channels, PictureLayout layout, char* out,
          size_t picture_bytes, const float* scale, const float* shift, int threads, const std::string& level_name) {
-    const convsmith::Level* level = convsmith::find_level(level_name);
-    if (!level) throw std::invalid_argument("no such level: " + level_name);
+    const convsmith::Level& level = convsmith::level_of(level_name);
     nb::gil_scoped_release release;
     convsmith::parallel(sources.size(), threads, [&](size_t i) {
         const Source& source = sources[i];
         const Axis columns(source.width, width, source.mirrored), rows(source.height, height, false);
         const size_t line = size_t(width) * size_t(channels) + convsmith::kSlack;
         const std::unique_ptr<uint8_t[]> scratch(new uint8_t[(size_t(source.height) + 1) * line]);  // not cleared
-        level->resample({source.pixels, source.row_bytes, source.height, source.width, channels, columns.view(),
-                         rows.view(), scratch.get(), scratch.get() + size_t(source.height) * line, layout,
-                         out + i * picture_bytes, scale, shift});
+        level.resample({source.pixels, source.row_bytes, source.height, source.width, channels, columns.view(),
+                        rows.view(), scratch.get(), scratch.get() + size_t(source.height) * line, layout,
+                        out + i * picture_bytes, scale, shift});
     });
 }
 

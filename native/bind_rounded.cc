@@ -66,8 +66,7 @@ void rounded_product(const Input& a, const Input& b, Output out, const std::vect
                      const nb::tuple& sum, const std::optional<nb::tuple>& product, bool same_format, int order,
                      uint64_t block, int draw_width, std::tuple<uint32_t, uint32_t> key, int threads,
                      const std::string& level_name) {
-    const convsmith::Level* level = convsmith::find_level(level_name);
-    if (!level) throw std::invalid_argument("no such level: " + level_name);
+    const convsmith::Level& level = convsmith::level_of(level_name);
     convsmith::RoundedArithmetic arithmetic = {};
     arithmetic.sum = convsmith::rounding_of<float>(sum);
     arithmetic.rounds_product = product.has_value();
@@ -79,7 +78,7 @@ void rounded_product(const Input& a, const Input& b, Output out, const std::vect
     std::tie(arithmetic.key[0], arithmetic.key[1]) = key;
     const convsmith::GatheredProduct gathered = product_of(a, b, out, tables, sizes);
     nb::gil_scoped_release release;
-    convsmith::multiply_rounded(gathered, arithmetic, *level, threads);
+    convsmith::multiply_rounded(gathered, arithmetic, level, threads);
 }
 
 }  // namespace

@@ -51,12 +51,6 @@ using Output = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using AnyInput = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using AnyOutput = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-const Level& level_of(const std::string& name) {
-    const Level* level = find_level(name);
-    if (!level) throw std::invalid_argument("no such level: " + name);
-    return *level;
-}
-
 Scale scale_of(const std::optional<Input>& factors, const std::optional<Input>& zeros, size_t inner, size_t length,
                size_t group, size_t n) {
     if (!factors || n == 0) return {nullptr, 0, inner, nullptr, 0, 0};

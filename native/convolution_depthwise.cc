@@ -7,6 +7,7 @@
 #include "finish.h"
 #include "gemm.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -29,19 +30,6 @@ int rows_of_band(const Convolution& v, int threads) {
     const long rows = long(v.n) * v.out_h, parts = 8L * threads;
     return int(rows <= parts ? 1 : (rows + parts - 1) / parts);
 }
-
-// The output columns whose windows lie within the image's width.
-struct Inside {
-    int begin, end;
-
-    explicit Inside(const Convolution& v) {
-        const int last = v.w - 1 - (v.s - 1) * v.dilation_w + v.pad_left;
-        begin = (v.pad_left + v.stride_w - 1) / v.stride_w;
-        end = last < 0 ? 0 : last / v.stride_w + 1;
-        if (end > v.out_w) end = v.out_w;
-        if (begin > end) begin = end;
-    }
-};
 
 // What one row of outputs needs: its taps' rows from `first_row` to `end_row`, and where they begin.
 struct Row {

@@ -8,6 +8,7 @@
 #include "finish.h"
 #include "gemm.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -27,11 +28,12 @@ struct Product {
 
 // How the product is cut into parts: row blocks that stay in the second-level cache when packed, and, where these are
 // too few for the threads, chunks of panels.
-struct Cut {
-    long block_rows, blocks;
-    int chunk_panels, chunks;
+struct Cut : RowBlocks, Chunks {
+    Cut(const Convolution& v, const Product& p, int threads)
+        : RowBlocks(p.rows, most_rows(p), kRows, v.groups, threads),
+          Chunks(panel_count(p.columns), pieces(blocks * v.groups, threads)) {}
 
-    Cut(const Convolution& v, const Product& p, int threads) {
+    static long most_rows(const Product& p) {
         const long row_bytes = packed_rows(1, p.depth) * long(sizeof(float));
         long most = long(caches().second) / 2 / row_bytes / kRows * kRows;
         // Weights that fit in the second-level cache are read again for every few rows, which then stay in the first.
@@ -40,26 +42,12 @@ struct Cut {
             const long near = long(caches().first) / 2 / row_bytes / kRows * kRows;
             if (near < most) most = near;
         }
-        if (most < kRows) most = kRows;
-        const long wanted = threads > 1 ? 4L * threads : 1;
-        blocks = (p.rows + most - 1) / most;
-        if (blocks * v.groups < wanted) {
-            // Below about 4 tiles of rows the panels would come too often from the third-level cache.
-            const long useful = (p.rows + 4 * kRows - 1) / (4 * kRows);
-            const long more = (wanted + v.groups - 1) / v.groups;
-            blocks = blocks > useful ? blocks : more < useful ? more : useful;
-        }
-        if (blocks > threads && blocks < 8 * threads) blocks = round_up(blocks, threads);
-        block_rows = (p.rows + blocks - 1) / blocks;
-        blocks = (p.rows + block_rows - 1) / block_rows;
-        const int panels = panel_count(p.columns);
-        // Rows are packed once for each thread that takes some of their panels: where rows can be shared out evenly,
-        // their panels are not.
-        const long shares = blocks * v.groups;
-        const long pieces = shares >= threads && shares % threads == 0 ? 1 : (wanted + shares - 1) / shares;
-        chunks = pieces < panels ? int(pieces) : panels;
-        chunk_panels = (panels + chunks - 1) / chunks;
-        chunks = (panels + chunk_panels - 1) / chunk_panels;
+        return most < kRows ? kRows : most;
+    }
+    // Rows are packed once for each thread that takes some of their panels: where rows can be shared out evenly, their
+    // panels are not.
+    static long pieces(long shares, int threads) {
+        return shares >= threads && shares % threads == 0 ? 1 : (wanted_parts(threads) + shares - 1) / shares;
     }
 
     long packed_floats(const Product& p) const { return packed_rows(block_rows, p.depth); }
@@ -83,51 +71,8 @@ struct Job {
     float* worker(int index) const { return workspace + index * round_up(cut.worker_floats(product), kDepth); }
 };
 
-// The window of one output pixel in one group; `next` goes on to the pixel after it.
-struct Window {
-    const Convolution& v;
-    const float* image;
-    int row, column, top, left;
-
-    Window(const Convolution& shape, const float* x, long pixel, int first_channel) : v(shape) {
-        const long area = long(v.out_h) * v.out_w, n = pixel / area;
-        image = x + n * v.h * v.w * v.x_pitch + first_channel;
-        row = int(pixel % area / v.out_w);
-        column = int(pixel % v.out_w);
-        place();
-    }
-
-    void next() {
-        if (++column == v.out_w) {
-            column = 0;
-            if (++row == v.out_h) {
-                row = 0;
-                image += long(v.h) * v.w * v.x_pitch;
-            }
-        }
-        place();
-    }
-
-    void place() {
-        top = row * v.stride_h - v.pad_top;
-        left = column * v.stride_w - v.pad_left;
-    }
-
-    // Null where the tap lies in the padding.
-    const float* tap(int r, int s) const {
-        const int down = top + r * v.dilation_h, right = left + s * v.dilation_w;
-        if (down < 0 || down >= v.h || right < 0 || right >= v.w) return nullptr;
-        return image + (long(down) * v.w + right) * v.x_pitch;
-    }
-
-    bool holds_row(int r) const {
-        const int down = top + r * v.dilation_h;
-        return down >= 0 && down < v.h && left >= 0 && left + v.s <= v.w;
-    }
-};
-
 // Packs a window whose channels are whole depth blocks: to is its row in the first block, step the size of a block.
-inline void pack_blocks(const Convolution& v, const Window& window, int channels, float* to, long step) {
+inline void pack_blocks(const Convolution& v, const Window<float>& window, int channels, float* to, long step) {
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
             const float* from = window.tap(r, s);
@@ -149,7 +94,7 @@ inline void clear_floats(float* to, long count) {
 }
 
 // Gathers a window that lies within the image, rows of adjacent floats.
-inline void gather_inside(const Convolution& v, const Window& window, float* line) {
+inline void gather_inside(const Convolution& v, const Window<float>& window, float* line) {
     const long count = long(v.s) * v.x_pitch, rest = count % kLanes, step = long(v.dilation_h) * v.w * v.x_pitch;
     const float* from = window.image + (long(window.top) * v.w + window.left) * v.x_pitch;
     for (int r = 0; r < v.r; ++r, from += step, line += count) {
@@ -159,9 +104,9 @@ inline void gather_inside(const Convolution& v, const Window& window, float* lin
 }
 
 // Gathers any window into the line.
-inline void gather(const Convolution& v, const Window& window, int channels, float* line) {
+inline void gather(const Convolution& v, const Window<float>& window, int channels, float* line) {
     const bool whole_rows = v.dilation_w == 1 && v.x_pitch == channels;
-    if (whole_rows && window.holds_row(0) && window.holds_row(v.r - 1)) return gather_inside(v, window, line);
+    if (whole_rows && window.holds_all()) return gather_inside(v, window, line);
     for (int r = 0; r < v.r; ++r) {
         if (whole_rows && window.holds_row(r)) {
             copy_floats(line, window.tap(r, 0), long(v.s) * channels);
@@ -191,7 +136,7 @@ void pack_windows(const Job& job, int group, long first, const Blocks& blocks, f
     const Convolution& v = job.shape;
     const int channels = job.product.channels;
     const long depth = job.product.depth, line_floats = Cut::line_floats(job.product);
-    Window window(v, job.x, first, group * channels);
+    Window<float> window(v, job.x, v.x_pitch, first, long(group) * channels);
     for (int block = 0; block < blocks.count; ++block) {
         const int begin = blocks.begin(block), rows = blocks.begin(block + 1) - begin;
         float* const to = packed + packed_rows(begin, depth);

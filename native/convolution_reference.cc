@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "parts.h"
+#include "reference_sums.h"
 
 namespace convsmith {
 namespace {
@@ -38,20 +39,9 @@ double activated(double value, const Epilogue& e) {
     return value;
 }
 
-double sum_of_window(const Job& job, long n, int row, int column, int k) {
-    const Convolution& v = job.v;
-    const int channels = v.c / v.groups, group = k / (v.k / v.groups);
-    double sum = 0;
-    for (int r = 0; r < v.r; ++r)
-        for (int s = 0; s < v.s; ++s) {
-            const int i = row * v.stride_h - v.pad_top + r * v.dilation_h;
-            const int j = column * v.stride_w - v.pad_left + s * v.dilation_w;
-            if (i < 0 || i >= v.h || j < 0 || j >= v.w) continue;
-            const float* from = job.x + ((n * v.h + i) * v.w + j) * v.x_pitch + group * channels;
-            const float* weights = job.w_kcrs + (long(k) * channels * v.r + r) * v.s + s;
-            for (int c = 0; c < channels; ++c) sum += double(from[c]) * weights[long(c) * v.r * v.s];
-        }
-    return sum;
+double sum_of(const Job& job, long n, int row, int column, int k) {
+    const auto product = [](float x, float weight) { return double(x) * weight; };
+    return sum_of_window<double>(job.v, job.x, job.w_kcrs, n, row, column, k, product);
 }
 
 void convolve_row(void* context, size_t part, int) {
@@ -61,7 +51,7 @@ void convolve_row(void* context, size_t part, int) {
     for (int column = 0; column < v.out_w; ++column)
         for (int k = 0; k < v.k; ++k) {
             const long pixel = long(part) * v.out_w + column;
-            double sum = sum_of_window(job, long(part) / v.out_h, int(part % v.out_h), column, k);
+            double sum = sum_of(job, long(part) / v.out_h, int(part % v.out_h), column, k);
             if (e.bias) sum += e.bias[k];
             if (e.residual) sum += e.residual[pixel * e.residual_pitch + k];
             job.y[pixel * v.y_pitch + k] = float(activated(sum, e));

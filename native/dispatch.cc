@@ -1,6 +1,7 @@
 #include "dispatch.h"
 
 #include <cstdlib>
+#include <stdexcept>
 
 #include "binary_reference.h"
 #include "blocks_reference.h"
@@ -36,13 +37,11 @@ CONVSMITH_DECLARE(avx512)
 namespace avx512vnni {
 extern const IntegerTable kIntegers;
 }
-#endif
-#undef CONVSMITH_DECLARE
-#if defined(CONVSMITH_X86_LEVELS)
 namespace avx512vpopcntdq {
 extern const BinaryTable kBinary;
 }
 #endif
+#undef CONVSMITH_DECLARE
 
 namespace {
 
@@ -71,28 +70,31 @@ const std::vector<Level>& levels() {
              &kReferenceConvolutions,
              &portable::kOperators,
              &reference_integers(),
+             &kReferenceBinary,
              {rounded_reference, rounded_reference, rounded_reference},
              nullptr,
              resample_reference},
             {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
-             &portable::kConvolutions, &portable::kOperators, &portable::kIntegers, CONVSMITH_ROUNDED(portable),
-             portable::rounded_survey, portable::resample}};
+             &portable::kConvolutions, &portable::kOperators, &portable::kIntegers, &portable::kBinary,
+             CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
-                            &avx2::kConvolutions, &avx2::kOperators, &avx2::kIntegers, CONVSMITH_ROUNDED(avx2),
-                            avx2::rounded_survey, avx2::resample});
+                            &avx2::kConvolutions, &avx2::kOperators, &avx2::kIntegers, &avx2::kBinary,
+                            CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
-                            &avx512::kConvolutions, &avx512::kOperators, &avx512::kIntegers, CONVSMITH_ROUNDED(avx512),
-                            avx512::rounded_survey, avx512::resample});
-        // Only kernels of codes differ from those of the level before.
+                            &avx512::kConvolutions, &avx512::kOperators, &avx512::kIntegers, &avx512::kBinary,
+                            CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample});
+        // Only kernels of codes, and of packed signs where the processor counts bits, differ from those of the level
+        // before: no processor of this level counts bits without the former.
         if (list.back().name == std::string("avx512") && __builtin_cpu_supports("avx512vnni")) {
             Level better = list.back();
             better.name = "avx512vnni";
             better.integers = &avx512vnni::kIntegers;
+            if (__builtin_cpu_supports("avx512vpopcntdq")) better.binary = &avx512vpopcntdq::kBinary;
             list.push_back(better);
         }
 #endif
@@ -101,42 +103,35 @@ const std::vector<Level>& levels() {
     return found;
 }
 
-const std::vector<const BinaryTable*>& binary_tables() {
-    static const std::vector<const BinaryTable*> found = [] {
-        std::vector<const BinaryTable*> list = {&kReferenceBinary, &portable::kBinary};
-#if defined(CONVSMITH_X86_LEVELS)
-        if (find_level("avx2")) list.push_back(&avx2::kBinary);
-        if (find_level("avx512")) list.push_back(&avx512::kBinary);
-        if (find_level("avx512") && __builtin_cpu_supports("avx512vpopcntdq"))
-            list.push_back(&avx512vpopcntdq::kBinary);
-#endif
-        return list;
-    }();
-    return found;
-}
-
-const BinaryTable* find_binary(const std::string& name) {
-    for (const BinaryTable* table : binary_tables())
-        if (name == table->name) return table;
-    return nullptr;
-}
-
 const Level* find_level(const std::string& name) {
     for (const Level& level : levels())
         if (name == level.name) return &level;
     return nullptr;
 }
 
-const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name) {
-    for (int i = 0; i < level.convolutions->count; ++i)
-        if (name == level.convolutions->entries[i]->name) return level.convolutions->entries[i];
-    return nullptr;
+const Level& level_of(const std::string& name) {
+    const Level* found = find_level(name);
+    if (!found) throw std::invalid_argument("no such level: " + name);
+    return *found;
 }
 
-const IntegerAlgorithm* find_integer(const Level& level, const std::string& name) {
-    for (int i = 0; i < level.integers->count; ++i)
-        if (name == level.integers->entries[i]->name) return level.integers->entries[i];
-    return nullptr;
+namespace {
+
+template <class Table>
+const auto& algorithm_of(const Level& level, const Table& table, const std::string& name) {
+    for (int i = 0; i < table.count; ++i)
+        if (name == table.entries[i]->name) return *table.entries[i];
+    throw std::invalid_argument("no algorithm " + name + " at level " + level.name);
+}
+
+}  // namespace
+
+const ConvolutionAlgorithm& convolution_algorithm(const Level& level, const std::string& name) {
+    return algorithm_of(level, *level.convolutions, name);
+}
+
+const IntegerAlgorithm& integer_algorithm(const Level& level, const std::string& name) {
+    return algorithm_of(level, *level.integers, name);
 }
 
 const Level* default_level() {

@@ -24,6 +24,7 @@ struct Level {
     const ConvolutionTable* convolutions;
     const OperatorTable* operators;
     const IntegerTable* integers;
+    const BinaryTable* binary;
     RoundedRun rounded[kCarriers];  // by Carrier
     RoundedLook look;               // null for the reference, which needs no choice
     ResamplePicture resample;
@@ -32,17 +33,13 @@ struct Level {
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.
 const std::vector<Level>& levels();
 
-// The functions on packed signs: those of the levels, and of AVX-512 with its instruction that counts bits. The slowest
-// first.
-const std::vector<const BinaryTable*>& binary_tables();
-
-// Null when there is none of that name.
-const BinaryTable* find_binary(const std::string& name);
-
 // Null when there is none of that name.
 const Level* find_level(const std::string& name);
-const ConvolutionAlgorithm* find_convolution(const Level& level, const std::string& name);
-const IntegerAlgorithm* find_integer(const Level& level, const std::string& name);
+
+// These throw std::invalid_argument when there is none of that name.
+const Level& level_of(const std::string& name);
+const ConvolutionAlgorithm& convolution_algorithm(const Level& level, const std::string& name);
+const IntegerAlgorithm& integer_algorithm(const Level& level, const std::string& name);
 
 // The level that the environment variable CONVSMITH_ISA names, null when there is none of that name; the best level
 // when the variable is empty or not set.

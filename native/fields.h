@@ -2,6 +2,8 @@
 #pragma once
 
 #include <stdexcept>
+#include <tuple>
+#include <utility>
 
 #include "operators.h"
 #include "program.h"
@@ -104,6 +106,51 @@ inline Pooling pooling_of(Fields& f) {
     p.count_padding = f.number() != 0;
     return p;
 }
+
+inline long items_of(const Pooling& p) { return long(p.n) * p.out_h; }
+
+inline Copy copy_of(Fields& f) {
+    Copy c{};
+    c.loop = loop_of(f, false);
+    if (c.loop.rank < 2) throw std::invalid_argument("a copy needs two axes");
+    const long columns = c.loop.size[c.loop.rank - 1];
+    c.block = columns < kChunk ? kChunk / (columns ? columns : 1) : 1;
+    return c;
+}
+
+inline long items_of(const Copy& c) {
+    const int middle = c.loop.rank - 2;
+    return product(c.loop, middle) * ((c.loop.size[middle] + c.block - 1) / c.block);
+}
+
+// A step whose kernel takes some structure of sizes and operands X..., and shares out the items of a result of Y.
+template <class Sizes, class Y, class... X>
+class ItemStep : public Step {
+  public:
+    using Range = void (*)(const Sizes&, const X*..., Y*, long first, long last);
+
+    ItemStep(Range range, const Sizes& sizes, long items, Fields& f)
+        : range_(range), threads_(f.threads()), sizes_(sizes), items_(items), y_(f.target()) {
+        for (Place& operand : operands_) operand = f.place();
+    }
+
+    void run(const Bases& at) const override { run_on(at, std::index_sequence_for<X...>()); }
+
+  private:
+    template <size_t... I>
+    void run_on(const Bases& at, std::index_sequence<I...>) const {
+        const std::tuple<const X*...> operands(at.read_as<X>(operands_[I])...);
+        Y* const y = at.write_as<Y>(y_);
+        share(items_, threads_,
+              [&](long first, long last) { range_(sizes_, std::get<I>(operands)..., y, first, last); });
+    }
+
+    Range range_;
+    int threads_;
+    Sizes sizes_;
+    long items_;
+    Place y_, operands_[sizeof...(X)];
+};
 
 // A step of 8-bit codes; null for a kind that is none.
 Made make_integer_step(const Level&, const Recipe&, Fields&);

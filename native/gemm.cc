@@ -49,14 +49,14 @@ constexpr void fill(Multiply (&table)[kRows][kVectors]) {
 }
 
 template <bool Add>
-struct Tiles {
+struct Kernels {
     Multiply table[kRows][kVectors] = {};
-    constexpr Tiles() { fill<Add, kRows>(table); }
+    constexpr Kernels() { fill<Add, kRows>(table); }
 };
 
 static_assert(kVectors == 2, "the table holds tiles of one and of two vectors");
-constexpr Tiles<false> multiply_tiles;
-constexpr Tiles<true> add_tiles;
+constexpr Kernels<false> multiply_tiles;
+constexpr Kernels<true> add_tiles;
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "lanes.h"
+#include "tiles.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -29,15 +30,7 @@ Multiply add_tile(int rows, int vectors);
 
 namespace {
 
-constexpr long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-
-// Rows split into blocks of nearly equal size, so that no block is too small to hide the latency of its sums.
-struct Blocks {
-    int rows, count;
-
-    explicit Blocks(int n) : rows(n), count((n + kRows - 1) / kRows) {}
-    int begin(int block) const { return int(long(rows) * block / count); }
-};
+using Blocks = Tiles<kRows>;
 
 // Floats of a packed block or of several one after the other.
 inline long packed_rows(long rows, long depth) { return rows * round_up(depth, kDepth); }

@@ -63,6 +63,11 @@ struct Quantisation {
     int zero;
 };
 
+// y = table[x], of 256 codes.
+struct LookUp {
+    long size;
+};
+
 // y = clip(zero + nearest(fl(fl(a - a_zero) a_factor) + fl(fl(b - b_zero) b_factor))), within low .. high.
 struct IntegerSum {
     long size;
@@ -86,8 +91,7 @@ struct IntegerTable {
     int count;
     void (*quantise)(const Quantisation&, const float* x, uint8_t* y, long first, long last);
     void (*dequantise)(const Quantisation&, const uint8_t* x, float* y, long first, long last);
-    // y[i] = table[x[i]]
-    void (*look_up)(long size, const uint8_t* table, const uint8_t* x, uint8_t* y, long first, long last);
+    void (*look_up)(const LookUp&, const uint8_t* x, const uint8_t* table, uint8_t* y, long first, long last);
     void (*add)(const IntegerSum&, const uint8_t* a, const uint8_t* b, uint8_t* y, long first, long last);
     void (*pool)(const IntegerPooling&, const uint8_t* x, uint8_t* y, long first, long last);
     void (*copy)(const Copy&, const uint8_t* a, uint8_t* y, long first, long last);

@@ -3,14 +3,14 @@
 #include "integer_lanes.h"
 #include "integer_levels.h"
 #include "parts.h"
+#include "tiles.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
 constexpr int kPixels = 8;
-
-constexpr long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 
 struct Job {
     const Convolution& shape;
@@ -21,19 +21,6 @@ struct Job {
     int band_rows;
 
     long plane() const { return round_up(shape.c, kLanes); }
-};
-
-// The output columns whose windows lie within the image's width.
-struct Inside {
-    int begin, end;
-
-    explicit Inside(const Convolution& v) {
-        const int last = v.w - 1 - (v.s - 1) * v.dilation_w + v.pad_left;
-        begin = (v.pad_left + v.stride_w - 1) / v.stride_w;
-        end = last < 0 ? 0 : last / v.stride_w + 1;
-        if (end > v.out_w) end = v.out_w;
-        if (begin > end) begin = end;
-    }
 };
 
 template <bool Signed>
@@ -92,22 +79,16 @@ void convolve_band(void* context, size_t part, int) {
 
 bool supports(const Convolution& v) { return v.groups == v.c && v.k == v.c && long(v.r) * v.s <= kMostProducts; }
 
-long sums_bytes(const Convolution& v) { return round_up(long(v.k) * long(sizeof(int32_t)), kAlignment); }
-
 size_t prepared_bytes(const Convolution& v) {
-    return size_t(sums_bytes(v) + long(v.r) * v.s * round_up(v.c, kLanes) * long(sizeof(int32_t)));
+    return weight_sums_bytes(v) + size_t(long(v.r) * v.s * round_up(v.c, kLanes)) * sizeof(int32_t);
 }
 
 // The sum of each channel's weights, then a plane of all channels for each tap: the weight in the lower half of 32 bits
 // and zero in the upper one, as add_product wants it.
 void prepare(const Convolution& v, const int8_t* w_kcrs, void* prepared) {
     const long taps = long(v.r) * v.s, plane = round_up(v.c, kLanes);
-    int32_t* const sums = static_cast<int32_t*>(prepared);
-    int32_t* const planes = reinterpret_cast<int32_t*>(static_cast<char*>(prepared) + sums_bytes(v));
-    for (int c = 0; c < v.c; ++c) {
-        sums[c] = 0;
-        for (long tap = 0; tap < taps; ++tap) sums[c] += w_kcrs[c * taps + tap];
-    }
+    sum_weights(v, w_kcrs, static_cast<int32_t*>(prepared));
+    int32_t* const planes = reinterpret_cast<int32_t*>(static_cast<char*>(prepared) + weight_sums_bytes(v));
     for (long tap = 0; tap < taps; ++tap)
         for (long c = 0; c < plane; ++c) planes[tap * plane + c] = c < v.c ? w_kcrs[c * taps + tap] & 0xffff : 0;
 }
@@ -119,7 +100,7 @@ void run(const Convolution& v, const IntegerInput& input, const uint8_t* x, cons
     const long lines = long(v.n) * v.out_h, parts = 8L * threads;
     const int band_rows = int(lines <= parts ? 1 : (lines + parts - 1) / parts);
     const int32_t* const sums = static_cast<const int32_t*>(prepared);
-    const char* const planes = static_cast<const char*>(prepared) + sums_bytes(v);
+    const char* const planes = static_cast<const char*>(prepared) + weight_sums_bytes(v);
     Job job{v,
             x,
             input.zero,

@@ -59,7 +59,7 @@ struct Plan {
     void set_pitches(const Convolution& v) {
         const long pixel = copied ? copied_pixel(v) : v.x_pitch;
         pitch = pixel * (pointwise ? 1 : v.stride_w);
-        row = copied ? rounded_up(copied_width(v) * pixel, 4) : long(v.w) * v.x_pitch;
+        row = copied ? round_up(copied_width(v) * pixel, 4) : long(v.w) * v.x_pitch;
         rows = pointwise ? 1 : long(v.r - 1) * v.dilation_h + 1;
     }
     long stride_h(const Convolution& v) const { return pointwise ? 1 : v.stride_h; }
@@ -70,7 +70,7 @@ struct Plan {
         const long line_bytes = pointwise ? width * pitch : stride_h(v) * row;
         long most = (budget - rows * row) / (line_bytes ? line_bytes : 1);
         if (most < 1) most = 1;
-        const long wanted = threads > 1 ? 4L * threads : 1;
+        const long wanted = wanted_parts(threads);
         bands = (lines + most - 1) / most;
         if (bands * images * v.groups < wanted) {
             const long least = pointwise ? 1 : 4;  // lines of a band, whose first rows are copied twice
@@ -82,17 +82,17 @@ struct Plan {
         band = (lines + bands - 1) / bands;
         bands = (lines + band - 1) / band;
         const long pieces = (wanted + bands * images * v.groups - 1) / (bands * images * v.groups);
-        chunks = pieces < panels.count() ? int(pieces) : panels.count();
-        chunk_panels = (panels.count() + chunks - 1) / chunks;
-        chunks = (panels.count() + chunk_panels - 1) / chunk_panels;
+        const Chunks found(panels.count(), pieces);
+        chunk_panels = found.chunk_panels;
+        chunks = found.chunks;
     }
 
     // Copies may write 63 bytes more, and a last four reads up to 3.
     long worker_bytes(const Convolution& v) const {
         if (!copied) return 0;
-        return rounded_up((pointwise ? band * row : input_rows(v, band) * row) + 128, kAlignment);
+        return round_up((pointwise ? band * row : input_rows(v, band) * row) + 128, kAlignment);
     }
-    long runs_bytes() const { return rounded_up(run_count * long(sizeof(long)), kAlignment); }
+    long runs_bytes() const { return round_up(run_count * long(sizeof(long)), kAlignment); }
 };
 
 struct Job {
@@ -161,7 +161,7 @@ void convolve_part(void* context, size_t part, int worker) {
     for (int panel = chunk * p.chunk_panels; panel < last && panel < p.panels.count(); ++panel)
         for (long line = first; line < end; ++line) {
             const long left = p.total - line * p.width;
-            const Tiles pixels(left < p.width ? int(left) : p.width);
+            const Tiles<kTileRows> pixels(left < p.width ? int(left) : p.width);
             for (int tile = 0; tile < pixels.count; ++tile) {
                 const int begin = pixels.begin(tile), column = panel * kTileColumns;
                 const Target target{job.finish, image * p.total + line * p.width + begin,
@@ -176,7 +176,7 @@ void convolve_part(void* context, size_t part, int worker) {
 bool supports(const Convolution& v) { return long(v.r) * v.s * (v.c / v.groups) <= kMostProducts; }
 
 size_t prepared_bytes(const Convolution& v) {
-    return size_t(weight_sums_bytes(v) + v.groups * Plan(v, false, 1).panels.bytes());
+    return weight_sums_bytes(v) + size_t(v.groups * Plan(v, false, 1).panels.bytes());
 }
 
 // The sum of each output channel's weights, then the panels in the order of the runs.

@@ -30,28 +30,15 @@ struct Product {
     int runs() const { return int((depth + kRun - 1) / kRun); }
 };
 
-// How the product is cut into parts: see Cut of convolution_gemm.cc.
-struct Cut {
-    long block_rows, blocks;
-    int chunk_panels, chunks;
+// How the product is cut into parts, as in convolution_gemm.cc.
+struct Cut : RowBlocks, Chunks {
+    Cut(const Convolution& v, const Product& p, int threads)
+        : RowBlocks(p.rows, most_rows(p), kTileRows, v.groups, threads),
+          Chunks(p.panels.count(), (wanted_parts(threads) + blocks * v.groups - 1) / (blocks * v.groups)) {}
 
-    Cut(const Convolution& v, const Product& p, int threads) {
-        long most = long(caches().second) / 2 / (p.runs() * kRun) / kTileRows * kTileRows;
-        if (most < kTileRows) most = kTileRows;
-        const long wanted = threads > 1 ? 4L * threads : 1;
-        blocks = (p.rows + most - 1) / most;
-        if (blocks * v.groups < wanted) {
-            const long useful = (p.rows + 4 * kTileRows - 1) / (4 * kTileRows);
-            const long more = (wanted + v.groups - 1) / v.groups;
-            blocks = blocks > useful ? blocks : more < useful ? more : useful;
-        }
-        if (blocks > threads && blocks < 8 * threads) blocks = rounded_up(blocks, threads);
-        block_rows = (p.rows + blocks - 1) / blocks;
-        blocks = (p.rows + block_rows - 1) / block_rows;
-        const long pieces = (wanted + blocks * v.groups - 1) / (blocks * v.groups);
-        chunks = pieces < p.panels.count() ? int(pieces) : p.panels.count();
-        chunk_panels = (p.panels.count() + chunks - 1) / chunks;
-        chunks = (p.panels.count() + chunk_panels - 1) / chunk_panels;
+    static long most_rows(const Product& p) {
+        const long most = long(caches().second) / 2 / (p.runs() * kRun) / kTileRows * kTileRows;
+        return most < kTileRows ? kTileRows : most;
     }
 
     // From one run to the next: an odd number of cache lines, so that the runs of a pixel spread over the sets.
@@ -98,7 +85,7 @@ void pack_vectors(const Job& job, const Window<uint8_t>& window, uint8_t* to, lo
     int place = 0;
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
-            const uint8_t* const from = window.tap(v, r, s);
+            const uint8_t* const from = window.tap(r, s);
             for (int c = 0; c < job.product.channels; c += kSize) {
                 write<Vector>(to + place, from ? read<Vector>(from + c) ^ flip : empty);
                 place += kSize;
@@ -116,13 +103,13 @@ void gather(const Job& job, const Window<uint8_t>& window, uint8_t* line) {
     const int channels = job.product.channels;
     const bool whole_rows = v.dilation_w == 1 && v.x_pitch == channels;
     for (int r = 0; r < v.r; ++r) {
-        if (whole_rows && window.holds_row(v, r)) {
-            copy_codes_to(line, window.tap(v, r, 0), long(v.s) * channels, job.flip);
+        if (whole_rows && window.holds_row(r)) {
+            copy_codes_to(line, window.tap(r, 0), long(v.s) * channels, job.flip);
             line += long(v.s) * channels;
             continue;
         }
         for (int s = 0; s < v.s; ++s, line += channels) {
-            const uint8_t* from = window.tap(v, r, s);
+            const uint8_t* from = window.tap(r, s);
             if (from)
                 copy_codes_to(line, from, channels, job.flip);
             else
@@ -135,8 +122,8 @@ void pack_windows(const Job& job, int group, long first, int rows, uint8_t* pack
     const Convolution& v = job.shape;
     const Product& p = job.product;
     const long step = job.cut.run_step();
-    for (int row = 0; row < rows; ++row) {
-        const Window<uint8_t> window(v, job.x, first + row, group * p.channels);
+    Window<uint8_t> window(v, job.x, v.x_pitch, first, long(group) * p.channels);
+    for (int row = 0; row < rows; ++row, window.next()) {
         uint8_t* const to = packed + row * kRun;
         if (p.channels % kRun == 0) {
             pack_vectors<Whole>(job, window, to, step);
@@ -155,8 +142,8 @@ void multiply_part(void* context, size_t part, int worker) {
     const Cut& cut = job.cut;
     const int chunk = int(part % cut.chunks), group = int(part / cut.chunks % job.shape.groups);
     const long first = long(part / cut.chunks / job.shape.groups) * cut.block_rows;
-    const Tiles rows(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
-    char* const memory = job.workers + worker * rounded_up(cut.worker_bytes(p), kRun);
+    const Tiles<kTileRows> rows(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
+    char* const memory = job.workers + worker * round_up(cut.worker_bytes(p), kRun);
     uint8_t* const packed = reinterpret_cast<uint8_t*>(memory);
     pack_windows(job, group, first, rows.rows, packed, packed + cut.packed_bytes(p));
 
@@ -175,7 +162,7 @@ void multiply_part(void* context, size_t part, int worker) {
 bool supports(const Convolution& v) { return Product(v).depth <= kMostProducts; }
 
 size_t prepared_bytes(const Convolution& v) {
-    return size_t(weight_sums_bytes(v) + v.groups * Product(v).panels.bytes());
+    return weight_sums_bytes(v) + size_t(v.groups * Product(v).panels.bytes());
 }
 
 // The sum of each output channel's weights, then the panels.
@@ -191,11 +178,11 @@ void prepare(const Convolution& v, const int8_t* w_kcrs, void* prepared) {
         });
 }
 
-long runs_bytes(const Product& p) { return rounded_up(p.runs() * long(sizeof(long)), kRun); }
+long runs_bytes(const Product& p) { return round_up(p.runs() * long(sizeof(long)), kRun); }
 
 size_t workspace_bytes(const Convolution& v, int threads) {
     const Product p(v);
-    const size_t worker = size_t(rounded_up(Cut(v, p, threads).worker_bytes(p), kRun));
+    const size_t worker = size_t(round_up(Cut(v, p, threads).worker_bytes(p), kRun));
     return finish_bytes(v) + size_t(runs_bytes(p)) + worker * size_t(threads);
 }
 

@@ -159,6 +159,8 @@ inline I add_products(I sum, const Left& x, const Right& w) {
 }
 #endif
 
+}  // namespace
+
 // An epilogue with its per-channel numbers in arrays that may be read a vector beyond the last channel.
 struct Finish {
     const IntegerEpilogue& epilogue;
@@ -184,6 +186,8 @@ struct Finish {
           plain(e.result == IntegerResult::codes && !e.residual),
           saturates(e.high == 255 && largest_factor < 0.9f) {}
 };
+
+namespace {
 
 inline F within(F v, float low, float high) { return smaller(all(high), larger(all(low), v)); }
 
@@ -227,6 +231,19 @@ inline void finish_plain(I sum, const Finish& f, long pixel, int channel) {
 #endif
     const B codes = narrowed(nearest(within(value, f.low, f.high)) + all_sums(f.epilogue.zero));
     memcpy(to, &codes, sizeof codes);
+}
+
+// Bytes of the sum of each output channel's weights, with which prepared weights begin.
+inline size_t weight_sums_bytes(const Convolution& v) {
+    return (size_t(v.k) * sizeof(int32_t) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+inline void sum_weights(const Convolution& v, const int8_t* w_kcrs, int32_t* sums) {
+    const long depth = long(v.r) * v.s * (v.c / v.groups);
+    for (int k = 0; k < v.k; ++k) {
+        sums[k] = 0;
+        for (long d = 0; d < depth; ++d) sums[k] += w_kcrs[k * depth + d];
+    }
 }
 
 // Bytes of the arrays that Finish reads, and how to fill them: the bias less what the zero point adds to every sum.

@@ -2,6 +2,7 @@
 // set. The plain reference is convsmith.kernels.integers.
 #include "integer_lanes.h"
 #include "integer_levels.h"
+#include "pooling.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -13,26 +14,6 @@ inline long chunk_end(long size, long item) { return (item + 1) * kChunk < size 
 inline I codes_of(F v, int zero, int low, int high) {
     return nearest(within(v, float(low - zero), float(high - zero))) + all_sums(zero);
 }
-
-inline int ceil_divided(int a, int b) { return a <= 0 ? 0 : (a + b - 1) / b; }
-
-// The taps of a window, as in window_kernel.cc.
-struct Taps {
-    int first, last, counted;
-
-    Taps(int start, int taps, int dilation, int size, int before, int after, bool count_padding) {
-        first = ceil_divided(-start, dilation);
-        last = ceil_divided(size - start, dilation);
-        last = last < taps ? last : taps;
-        if (last < first) last = first;
-        counted = last - first;
-        if (count_padding) {
-            const int low = ceil_divided(-before - start, dilation),
-                      high = ceil_divided(size + after - start, dilation);
-            counted = (high < taps ? high : taps) - low;
-        }
-    }
-};
 
 inline B larger_bytes(B a, B b) {
     const auto greater = a > b;
@@ -87,9 +68,9 @@ void dequantise(const Quantisation& q, const uint8_t* x, float* y, long first, l
         }
 }
 
-void look_up(long size, const uint8_t* table, const uint8_t* x, uint8_t* y, long first, long last) {
+void look_up(const LookUp& l, const uint8_t* x, const uint8_t* table, uint8_t* y, long first, long last) {
     for (long item = first; item < last; ++item)
-        for (long i = item * kChunk, end = chunk_end(size, item); i < end; ++i) y[i] = table[x[i]];
+        for (long i = item * kChunk, end = chunk_end(l.size, item); i < end; ++i) y[i] = table[x[i]];
 }
 
 void add_codes(const IntegerSum& s, const uint8_t* a, const uint8_t* b, uint8_t* y, long first, long last) {
@@ -103,18 +84,10 @@ void add_codes(const IntegerSum& s, const uint8_t* a, const uint8_t* b, uint8_t*
 }
 
 void pool_codes(const IntegerPooling& pooling, const uint8_t* x, uint8_t* y, long first, long last) {
-    const Pooling& p = pooling.windows;
-    for (long item = first; item < last; ++item) {
-        const long n = item / p.out_h;
-        const int top = int(item % p.out_h) * p.stride_h - p.pad_top;
-        const Taps rows(top, p.r, p.dilation_h, p.h, p.pad_top, p.pad_bottom, p.count_padding);
-        for (int column = 0; column < p.out_w; ++column) {
-            const int left = column * p.stride_w - p.pad_left;
-            const Taps columns(left, p.s, p.dilation_w, p.w, p.pad_left, p.pad_right, p.count_padding);
-            const uint8_t* const window = x + ((n * p.h + top) * p.w + left) * p.x_pitch;
-            pool_window(pooling, window, rows, columns, y + (item * p.out_w + column) * p.y_pitch);
-        }
-    }
+    const auto pool = [&pooling](const uint8_t* window, const Taps& rows, const Taps& columns, uint8_t* to) {
+        pool_window(pooling, window, rows, columns, to);
+    };
+    pool_windows(pooling.windows, x, y, first, last, pool);
 }
 
 void copy_codes(const Copy& c, const uint8_t* a, uint8_t* y, long first, long last) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "parts.h"
+#include "reference_sums.h"
 
 namespace convsmith {
 namespace {
@@ -17,23 +18,12 @@ struct Job {
     const IntegerEpilogue& epilogue;
 };
 
-int32_t sum_of_window(const Job& job, long n, int row, int column, int k) {
-    const Convolution& v = job.v;
-    const int channels = v.c / v.groups, group = k / (v.k / v.groups);
-    int64_t sum = 0;
-    for (int r = 0; r < v.r; ++r)
-        for (int s = 0; s < v.s; ++s) {
-            const int i = row * v.stride_h - v.pad_top + r * v.dilation_h;
-            const int j = column * v.stride_w - v.pad_left + s * v.dilation_w;
-            if (i < 0 || i >= v.h || j < 0 || j >= v.w) continue;
-            const uint8_t* from = job.x + ((n * v.h + i) * v.w + j) * v.x_pitch + group * channels;
-            const int8_t* weights = job.w_kcrs + (long(k) * channels * v.r + r) * v.s + s;
-            for (int c = 0; c < channels; ++c) {
-                const int code = job.input.is_signed ? int(int8_t(from[c])) : int(from[c]);
-                sum += int64_t(code - job.input.zero) * weights[long(c) * v.r * v.s];
-            }
-        }
-    return int32_t(sum);
+int32_t sum_of(const Job& job, long n, int row, int column, int k) {
+    const auto product = [&job](uint8_t byte, int8_t weight) {
+        const int code = job.input.is_signed ? int(int8_t(byte)) : int(byte);
+        return int64_t(code - job.input.zero) * weight;
+    };
+    return int32_t(sum_of_window<int64_t>(job.v, job.x, job.w_kcrs, n, row, column, k, product));
 }
 
 int code_of(float value, int zero, int low, int high) {
@@ -66,7 +56,7 @@ void convolve_row(void* context, size_t part, int) {
     const Convolution& v = job.v;
     for (int column = 0; column < v.out_w; ++column)
         for (int k = 0; k < v.k; ++k) {
-            const int32_t sum = sum_of_window(job, long(part) / v.out_h, int(part % v.out_h), column, k);
+            const int32_t sum = sum_of(job, long(part) / v.out_h, int(part % v.out_h), column, k);
             finish(job, sum, long(part) * v.out_w + column, k);
         }
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "integer_lanes.h"
+#include "tiles.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -42,16 +43,6 @@ MultiplyCodes multiply_codes(int rows, int vectors);
 
 namespace {
 
-constexpr long rounded_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-
-// Pixels split into tiles of nearly equal size, so that no tile is too small to hide the latency of its sums.
-struct Tiles {
-    int rows, count;
-
-    explicit Tiles(int n) : rows(n), count((n + kTileRows - 1) / kTileRows) {}
-    int begin(int tile) const { return int(long(rows) * tile / count); }
-};
-
 // The right factor of one group: `columns` output channels, `fours` of products a sum.
 struct Panels {
     int columns;
@@ -63,7 +54,7 @@ struct Panels {
         return left >= kTileColumns ? kTileVectors : (left + kLanes - 1) / kLanes;
     }
     long offset(int panel) const { return long(panel) * kTileColumns * fours * 4; }
-    long bytes() const { return rounded_up(columns, kLanes) * fours * 4; }
+    long bytes() const { return round_up(columns, kLanes) * fours * 4; }
 
     // Writes all panels; weight(column, place) is a weight, zero where there is none.
     template <class Weight>
@@ -77,18 +68,6 @@ struct Panels {
                     }
     }
 };
-
-inline long weight_sums_bytes(const Convolution& v) {
-    return rounded_up(long(v.k) * long(sizeof(int32_t)), kAlignment);
-}
-
-inline void sum_weights(const Convolution& v, const int8_t* w_kcrs, int32_t* sums) {
-    const long depth = long(v.r) * v.s * (v.c / v.groups);
-    for (int k = 0; k < v.k; ++k) {
-        sums[k] = 0;
-        for (long d = 0; d < depth; ++d) sums[k] += w_kcrs[k * depth + d];
-    }
-}
 
 // Copies `count` bytes, each xor `flip`; may write up to 63 more.
 inline void copy_codes_to(uint8_t* to, const uint8_t* from, long count, uint8_t flip) {

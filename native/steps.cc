@@ -110,67 +110,14 @@ class PointwiseStep : public Step {
     Place y_, a_, b_;
 };
 
-class CopyStep : public Step {
-  public:
-    CopyStep(CopyRange range, Fields& f) : range_(range), threads_(f.threads()) {
-        c_.loop = loop_of(f, false);
-        if (c_.loop.rank < 2) throw std::invalid_argument("a copy needs two axes");
-        y_ = f.target();
-        a_ = f.place();
-        const long rows = c_.loop.size[c_.loop.rank - 2], columns = c_.loop.size[c_.loop.rank - 1];
-        c_.block = columns < kChunk ? kChunk / (columns ? columns : 1) : 1;
-        items_ = product(c_.loop, c_.loop.rank - 2) * ((rows + c_.block - 1) / c_.block);
-    }
-
-    void run(const Bases& at) const override {
-        const float* const a = at.read(a_);
-        float* const y = at.write(y_);
-        share(items_, threads_, [&](long first, long last) { range_(c_, a, y, first, last); });
-    }
-
-  private:
-    CopyRange range_;
-    int threads_;
-    Copy c_{};
-    long items_;
-    Place y_, a_;
-};
-
-// A step whose kernel takes one operand, or also `More` constants, and some structure of sizes.
-template <class Sizes, class Range, int More = 0>
-class ItemStep : public Step {
-  public:
-    ItemStep(Range range, const Sizes& sizes, long items, Fields& f)
-        : range_(range), threads_(f.threads()), sizes_(sizes), items_(items) {
-        y_ = f.target();
-        x_ = f.place();
-        for (int i = 0; i < More; ++i) more_[i] = f.place();
-    }
-
-    void run(const Bases& at) const override {
-        const float* const x = at.read(x_);
-        float* const y = at.write(y_);
-        share(items_, threads_, [&](long first, long last) {
-            if constexpr (More == 0)
-                range_(sizes_, x, y, first, last);
-            else if constexpr (More == 1)
-                range_(sizes_, x, at.read(more_[0]), y, first, last);
-            else
-                range_(sizes_, x, at.read(more_[0]), at.read(more_[1]), y, first, last);
-        });
-    }
-
-  private:
-    Range range_;
-    int threads_;
-    Sizes sizes_;
-    long items_;
-    Place y_, x_, more_[More ? More : 1];
-};
-
 Made make_pooling(const OperatorTable& table, Fields& f) {
     const Pooling p = pooling_of(f);
-    return std::make_unique<ItemStep<Pooling, PoolingRange>>(table.pool, p, long(p.n) * p.out_h, f);
+    return std::make_unique<ItemStep<Pooling, float, float>>(table.pool, p, items_of(p), f);
+}
+
+Made make_copy(const OperatorTable& table, Fields& f) {
+    const Copy c = copy_of(f);
+    return std::make_unique<ItemStep<Copy, float, float>>(table.copy, c, items_of(c), f);
 }
 
 Made make_reduction(const OperatorTable& table, Fields& f) {
@@ -178,28 +125,28 @@ Made make_reduction(const OperatorTable& table, Fields& f) {
     for (long* field : {&p.outer, &p.middle, &p.inner, &p.x_outer, &p.x_middle, &p.y_outer}) *field = f.size();
     p.operation = f.number();
     p.factor = f.real();
-    return std::make_unique<ItemStep<Reduction, ReductionRange>>(table.reduce, p, p.outer * strips(p.inner), f);
+    return std::make_unique<ItemStep<Reduction, float, float>>(table.reduce, p, p.outer * strips(p.inner), f);
 }
 
 Made make_softmax(const OperatorTable& table, Fields& f) {
     Softmax p{};
     for (long* field : {&p.outer, &p.size, &p.inner, &p.x_outer, &p.x_step, &p.y_outer, &p.y_step}) *field = f.size();
     p.logarithm = f.number() != 0;
-    return std::make_unique<ItemStep<Softmax, SoftmaxRange>>(table.softmax, p, p.outer * strips(p.inner), f);
+    return std::make_unique<ItemStep<Softmax, float, float>>(table.softmax, p, p.outer * strips(p.inner), f);
 }
 
 Made make_row_norm(const OperatorTable& table, Fields& f) {
     RowNorm p{};
     for (long* field : {&p.rows, &p.size, &p.x_pitch, &p.y_pitch}) *field = f.size();
     p.epsilon = f.real();
-    return std::make_unique<ItemStep<RowNorm, RowNormRange, 2>>(table.row_norm, p, p.rows, f);
+    return std::make_unique<ItemStep<RowNorm, float, float, float, float>>(table.row_norm, p, p.rows, f);
 }
 
 Made make_response_norm(const OperatorTable& table, Fields& f) {
     ResponseNorm p{};
     for (long* field : {&p.pixels, &p.c, &p.size, &p.x_pitch, &p.y_pitch}) *field = f.size();
     for (float* field : {&p.alpha, &p.beta, &p.bias}) *field = f.real();
-    return std::make_unique<ItemStep<ResponseNorm, ResponseNormRange>>(table.response_norm, p, p.pixels, f);
+    return std::make_unique<ItemStep<ResponseNorm, float, float>>(table.response_norm, p, p.pixels, f);
 }
 
 Made make_scatter(const OperatorTable& table, Fields& f) {
@@ -207,23 +154,18 @@ Made make_scatter(const OperatorTable& table, Fields& f) {
     for (int* field : {&p.n, &p.h, &p.w, &p.k, &p.groups, &p.r, &p.s, &p.stride_h, &p.stride_w, &p.dilation_h,
                        &p.dilation_w, &p.pad_top, &p.pad_left, &p.out_h, &p.out_w, &p.y_pitch})
         *field = f.number();
-    return std::make_unique<ItemStep<Scatter, ScatterRange, 1>>(table.scatter, p, long(p.n) * p.out_h, f);
-}
-
-const ConvolutionAlgorithm& algorithm_of(const Level& level, const std::string& name) {
-    const ConvolutionAlgorithm* found = find_convolution(level, name);
-    if (!found) throw std::invalid_argument("no algorithm " + name + " at level " + level.name);
-    return *found;
+    return std::make_unique<ItemStep<Scatter, float, float, float>>(table.scatter, p, long(p.n) * p.out_h, f);
 }
 
 Made make(const Level& level, const Recipe& recipe, Fields& f) {
     const OperatorTable& table = *level.operators;
     const std::string& kind = recipe.kind;
-    if (kind == "convolution") return std::make_unique<ConvolutionStep>(algorithm_of(level, recipe.algorithm), f);
-    if (kind == "product") return std::make_unique<ProductStep>(algorithm_of(level, recipe.algorithm), f);
+    if (kind == "convolution")
+        return std::make_unique<ConvolutionStep>(convolution_algorithm(level, recipe.algorithm), f);
+    if (kind == "product") return std::make_unique<ProductStep>(convolution_algorithm(level, recipe.algorithm), f);
     if (kind == "unary") return std::make_unique<PointwiseStep>(table.unary, false, f);
     if (kind == "binary") return std::make_unique<PointwiseStep>(table.binary, true, f);
-    if (kind == "copy") return std::make_unique<CopyStep>(table.copy, f);
+    if (kind == "copy") return make_copy(table, f);
     if (kind == "pooling") return make_pooling(table, f);
     if (kind == "reduction") return make_reduction(table, f);
     if (kind == "softmax") return make_softmax(table, f);

@@ -2,30 +2,11 @@
 // Compiled once per instruction set. The plain reference is convsmith.kernels.layers.
 #include "elementary.h"
 #include "operator_levels.h"
+#include "pooling.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
-
-inline int ceil_divided(int a, int b) { return a <= 0 ? 0 : (a + b - 1) / b; }
-
-// The taps of a window that starts at `start` which lie below `size` and not before 0, and how many an average counts.
-struct Taps {
-    int first, last, counted;
-
-    Taps(int start, int taps, int dilation, int size, int before, int after, bool count_padding) {
-        first = ceil_divided(-start, dilation);
-        last = ceil_divided(size - start, dilation);
-        last = last < taps ? last : taps;
-        if (last < first) last = first;
-        counted = last - first;
-        if (count_padding) {
-            const int low = ceil_divided(-before - start, dilation),
-                      high = ceil_divided(size + after - start, dilation);
-            counted = (high < taps ? high : taps) - low;
-        }
-    }
-};
 
 template <bool Largest>
 inline F gathered(const Pooling& p, const float* window, const Taps& rows, const Taps& columns, int channel,
@@ -66,21 +47,12 @@ inline void pool_window(const Pooling& p, const float* window, const Taps& rows,
 }  // namespace
 
 void pool_rows(const Pooling& p, const float* x, float* y, long first, long last) {
-    for (long item = first; item < last; ++item) {
-        const long n = item / p.out_h;
-        const int top = int(item % p.out_h) * p.stride_h - p.pad_top;
-        const Taps rows(top, p.r, p.dilation_h, p.h, p.pad_top, p.pad_bottom, p.count_padding);
-        for (int column = 0; column < p.out_w; ++column) {
-            const int left = column * p.stride_w - p.pad_left;
-            const Taps columns(left, p.s, p.dilation_w, p.w, p.pad_left, p.pad_right, p.count_padding);
-            const float* const window = x + ((n * p.h + top) * p.w + left) * p.x_pitch;
-            float* const to = y + (item * p.out_w + column) * p.y_pitch;
-            if (p.largest)
-                pool_window<true>(p, window, rows, columns, to);
-            else
-                pool_window<false>(p, window, rows, columns, to);
-        }
-    }
+    pool_windows(p, x, y, first, last, [&p](const float* window, const Taps& rows, const Taps& columns, float* to) {
+        if (p.largest)
+            pool_window<true>(p, window, rows, columns, to);
+        else
+            pool_window<false>(p, window, rows, columns, to);
+    });
 }
 
 namespace {

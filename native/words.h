@@ -1,24 +1,13 @@
 // Vectors of 64-bit words and how many bits of each are set, for one instruction set (see lanes.h for the rules).
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include "lanes.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kWords = 8;
-#elif defined(__AVX2__)
-constexpr int kWords = 4;
-#else
-constexpr int kWords = 2;
-#endif
+constexpr int kWords = kLanes / 2;
 
 typedef uint64_t W __attribute__((vector_size(8 * kWords)));
 typedef int64_t L __attribute__((vector_size(8 * kWords)));

@@ -1,4 +1,4 @@
-"""Run the convolution contract on a native module built with sanitizers: ``make sanitize``."""
+"""Run the contracts of convolutions and products on a native module built with sanitizers: ``make sanitize``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
-CONTRACT = Path(__file__).parent / "kernels" / "test_algorithms_contract.py"
+KERNELS = Path(__file__).parent / "kernels"
+CONTRACTS = [
+    str(KERNELS / f"test_{name}.py") for name in ("algorithms_contract", "kernels_integers", "kernels_binary", "kernels_resampling")
+]
 
 
 def main(module: str) -> int:
-    """Put the module in the place of the installed one, then run the contract."""
+    """Put the module in the place of the installed one, then run the contracts."""
     spec = importlib.util.spec_from_file_location("convsmith._native", Path(module).resolve())
     assert spec and spec.loader
     loaded = importlib.util.module_from_spec(spec)
     sys.modules["convsmith._native"] = loaded
     spec.loader.exec_module(loaded)
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", str(CONTRACT)]))
+    return int(pytest.main(["-q", "-p", "no:cacheprovider", *CONTRACTS]))
 
 
 if __name__ == "__main__":

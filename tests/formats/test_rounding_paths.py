@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convsmith import formats
-from convsmith.formats.native import native_module
+from convsmith import _native, formats
 
-MODULE = native_module()
-LEVELS = [level for level in MODULE.levels() if level != "reference"] if MODULE else []
+LEVELS = [level for level in _native.levels() if level != "reference"]
 F32 = NDArray[np.float32]
-
-pytestmark = pytest.mark.skipif(MODULE is None, reason="the native module is not built")
 
 
 def bits(x: F32) -> NDArray[np.uint32]:

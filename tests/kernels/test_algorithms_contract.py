@@ -1,6 +1,6 @@
 """One contract for every native convolution algorithm at every instruction set, against float64.
 
-The output is filled with NaN and surrounded by guards, scratch memory with garbage; sizes are odd, arrays begin anywhere.
+Output and scratch memory are NaN, between guards; sizes are odd, arrays begin anywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from convolution_contract import PADS, Guarded, odd_shape
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convsmith.errors import UnsupportedError, UsageError
@@ -24,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 CASES = [(level, name) for level in instruction_sets() for name in native.names(level)]
 GUARD = np.float32(12345.678)
+NAN = 0xFF  # the byte of which four make a NaN
 
 
 def sizes(x: tuple[int, ...], w: tuple[int, ...], **attributes: Any) -> ConvolutionShape:
@@ -57,20 +59,15 @@ def convolve(
     offset: int = 0,
     threads: int = 2,
 ) -> Array:
-    """Run with a poisoned output between guards and with garbage as scratch memory."""
+    """Run with NaN in the output and in the scratch memory, between guards."""
     batch, channels, *output = shape.output
-    count = batch * channels * output[0] * output[1]
-    memory = native.aligned_floats(count + offset + 64)
-    memory[:] = GUARD
-    y = memory[offset + 16 : offset + 16 + count].reshape(batch, *output, channels)
-    y[...] = np.nan
-    scratch = native.aligned_floats(native.workspace_bytes(name, shape, threads) // 4 + 16)
-    scratch.view(np.uint32)[...] = 0xFFFF1234  # a NaN
+    y = Guarded((batch, *output, channels), np.float32, NAN, 16 + 4 * offset)
+    scratch = Guarded((-(-native.workspace_bytes(name, shape, threads) // 4),), np.float32, NAN)
     prepared = native.prepare(name, w, shape, level)
-    native.run_nhwc(name, x, prepared, shape, epilogue, out_nhwk=y, workspace=scratch, threads=threads)
-    assert np.all(memory[: offset + 16] == GUARD) and np.all(memory[offset + 16 + count :] == GUARD)
-    assert np.all(scratch[-(scratch.size - native.workspace_bytes(name, shape, threads) // 4) :].view(np.uint32) == 0xFFFF1234)
-    return y
+    native.run_nhwc(name, x, prepared, shape, epilogue, out_nhwk=y.array, workspace=scratch.array, threads=threads)
+    y.check()
+    scratch.check()
+    return y.array
 
 
 def bound(name: str, x: Array, w: Array, shape: ConvolutionShape) -> Array:
@@ -101,7 +98,6 @@ def check(level: str, name: str, x: tuple[int, ...], w: tuple[int, ...], offset:
 
 KERNELS = [(1, 1), (3, 3), (2, 3), (5, 5), (1, 7), (7, 1), (1, 3), (3, 1), (1, 5), (5, 1), (7, 7), (6, 7)]
 STEPS = [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 3), (1, 1)), ((1, 1), (2, 1)), ((2, 1), (2, 3))]
-PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3), (3, 3, 3, 3)]
 
 
 def test_every_geometry(case: tuple[str, str]) -> None:
@@ -138,21 +134,12 @@ def test_large_kernels(case: tuple[str, str], kernel: tuple[int, int]) -> None:
 @given(data=st.data())
 def test_odd_shapes(data: st.DataObject) -> None:
     level, name = data.draw(st.sampled_from(CASES))
-    groups = data.draw(st.integers(1, 3))
-    small = st.integers(1, 3)
-    c, k = groups * data.draw(st.integers(1, 20)), groups * data.draw(st.integers(1, 40))
-    kernel = data.draw(st.sampled_from(KERNELS))
-    image = (data.draw(st.integers(1, 23)), data.draw(st.integers(1, 23)))
-    strides, dilations = (data.draw(small), data.draw(small)), (data.draw(small), data.draw(small))
-    pads = tuple(data.draw(st.integers(0, 4)) for _ in range(4))
-    reach = [d * (size - 1) + 1 for d, size in zip(dilations, kernel, strict=True)]
-    assume(all(side + pads[i] + pads[i + 2] >= reach[i] for i, side in enumerate(image)))
-    if not native.supports(name, sizes((1, c, *image), (k, c // groups, *kernel), group=groups, pads=(8, 8, 8, 8))):
-        strides = dilations = (1, 1)
+    x, w, attributes = odd_shape(data, KERNELS, 23)
+    if not native.supports(name, sizes((1, *x[1:]), w, group=attributes["group"], pads=(8, 8, 8, 8))):
+        attributes["strides"] = attributes["dilations"] = (1, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVSMITH_ISA", level)
-        given = {"strides": strides, "dilations": dilations, "pads": pads, "group": groups}
-        check(level, name, (data.draw(small), c, *image), (k, c // groups, *kernel), data.draw(st.integers(0, 15)), **given)
+        check(level, name, x, w, data.draw(st.integers(0, 15)), **attributes)
 
 
 def sample(name: str) -> tuple[ConvolutionShape, Array, Array]:

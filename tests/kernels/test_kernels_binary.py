@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convsmith.errors import DataError, UnsupportedError, UsageError
-from convsmith.kernels import binary, convolution_shape
+from convsmith.kernels import binary, convolution_shape, instruction_sets
 from convsmith.kernels import binary_convolution as convolution
 from convsmith.kernels.geometry import ConvolutionShape
 
 Array = np.ndarray[Any, Any]
 
-LEVELS = binary.binary_levels()
+LEVELS = instruction_sets()
 CHANNELS = [1, 7, 8, 63, 64, 65, 130]
 
 
@@ -38,8 +39,17 @@ def sign(x: Array) -> Array:
     return np.where(x < 0, -1, 1).astype(np.int64)
 
 
-def test_every_instruction_set_of_this_processor_has_the_kernels() -> None:
-    assert LEVELS[:2] == ["reference", "portable"] and len(LEVELS) >= 2
+def test_the_instruction_set_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVSMITH_ISA", raising=False)
+    assert binary.binary_level() == LEVELS[-1]
+    monkeypatch.setenv("CONVSMITH_ISA", "portable")
+    assert binary.binary_level() == "portable"
+    monkeypatch.setenv("CONVSMITH_ISA", "sse9")
+    with pytest.raises(UnsupportedError, match="No instruction set 'sse9' here"):
+        binary.pack_signs(numbers((2, 3), 1))
+    monkeypatch.setitem(sys.modules, "convsmith._native", None)
+    with pytest.raises(UnsupportedError, match="packed signs need the native module"):
+        binary.binary_level()
 
 
 @pytest.mark.parametrize("channels", CHANNELS)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import assume, given, settings
+from convolution_contract import PADS, Guarded, odd_shape
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -54,22 +55,16 @@ def convolve(
     offset: int = 0,
     threads: int = 2,
 ) -> Array:
-    """Run with garbage in the output, between guards, and in the scratch memory."""
+    """Run with garbage in the output and in the scratch memory, between guards."""
     e = e or IntegerEpilogue()
-    kind = np.dtype(integer_native.TYPES[e.result])
     batch, channels, *output = shape.output
-    count = batch * channels * output[0] * output[1] * kind.itemsize
-    memory = integer_native.aligned_bytes(count + offset + 64)
-    memory[:] = GUARD
-    y = memory[offset + 16 : offset + 16 + count].view(kind).reshape(batch, *output, channels)
-    size = integer_native.workspace_bytes(name, shape, threads)
-    scratch = integer_native.aligned_bytes(size + 64)
-    scratch[:] = GUARD
+    y = Guarded((batch, *output, channels), integer_native.TYPES[e.result], GUARD, 16 + offset)
+    scratch = Guarded((integer_native.workspace_bytes(name, shape, threads),), np.uint8, GUARD)
     prepared = integer_native.prepare(name, w, shape)
-    integer_native.run_nhwc(name, x, prepared, shape, e, zero=zero, out_nhwk=y, workspace=scratch, threads=threads)
-    assert np.all(memory[: offset + 16] == GUARD) and np.all(memory[offset + 16 + count :] == GUARD)
-    assert np.all(scratch[size:] == GUARD)
-    return y
+    integer_native.run_nhwc(name, x, prepared, shape, e, zero=zero, out_nhwk=y.array, workspace=scratch.array, threads=threads)
+    y.check()
+    scratch.check()
+    return y.array
 
 
 def check(name: str, x: tuple[int, ...], w: tuple[int, ...], seed: int, dtype: str = "uint8", offset: int = 0, **attributes: Any) -> bool:
@@ -103,7 +98,6 @@ def scaled(shape: ConvolutionShape, seed: int, **more: Any) -> IntegerEpilogue:
 
 KERNELS = [(1, 1), (3, 3), (2, 3), (5, 5), (1, 7), (7, 7)]
 STEPS = [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 3), (1, 1)), ((2, 1), (2, 3))]
-PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3), (3, 3, 3, 3)]
 
 
 def test_every_geometry(case: tuple[str, str]) -> None:
@@ -129,20 +123,11 @@ def test_channel_counts_around_every_vector(case: tuple[str, str]) -> None:
 @given(data=st.data())
 def test_odd_shapes(data: st.DataObject) -> None:
     level, name = data.draw(st.sampled_from(CASES))
-    groups = data.draw(st.integers(1, 3))
-    small = st.integers(1, 3)
-    c, k = groups * data.draw(st.integers(1, 20)), groups * data.draw(st.integers(1, 40))
-    kernel = data.draw(st.sampled_from(KERNELS))
-    image = (data.draw(st.integers(1, 17)), data.draw(st.integers(1, 17)))
-    strides, dilations = (data.draw(small), data.draw(small)), (data.draw(small), data.draw(small))
-    pads = tuple(data.draw(st.integers(0, 4)) for _ in range(4))
-    reach = [d * (size - 1) + 1 for d, size in zip(dilations, kernel, strict=True)]
-    assume(all(side + pads[i] + pads[i + 2] >= reach[i] for i, side in enumerate(image)))
+    x, w, attributes = odd_shape(data, KERNELS, 17)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVSMITH_ISA", level)
-        given = {"strides": strides, "dilations": dilations, "pads": pads, "group": groups}
         dtype, offset = data.draw(st.sampled_from(["uint8", "int8"])), data.draw(st.integers(0, 15))
-        check(name, (data.draw(small), c, *image), (k, c // groups, *kernel), data.draw(st.integers(0, 99)), dtype, offset, **given)
+        check(name, x, w, data.draw(st.integers(0, 99)), dtype, offset, **attributes)
 
 
 def sample(name: str) -> tuple[ConvolutionShape, Array, Array]:

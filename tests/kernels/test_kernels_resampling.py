@@ -10,8 +10,7 @@ from convsmith.errors import UsageError
 from convsmith.kernels import instruction_sets
 from convsmith.kernels.resampling import reference, resample
 
-LEVELS = [name for name in ("reference", *instruction_sets())]
-LEVELS = list(dict.fromkeys(LEVELS))
+LEVELS = instruction_sets()
 
 
 def pillow(picture: np.ndarray, box: np.ndarray, mirrored: bool, height: int, width: int) -> np.ndarray:

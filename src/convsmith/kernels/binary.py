@@ -10,15 +10,15 @@ References: Courbariaux et al. 2016, Binarized Neural Networks (arXiv 1602.02830
 from __future__ import annotations
 
 import importlib
-import os
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from convsmith.errors import DataError, UnsupportedError, UsageError
+from convsmith.formats.native import choose
 from convsmith.kernels.machine import processor_count
-from convsmith.kernels.native import aligned_floats
+from convsmith.kernels.native import aligned_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -61,24 +61,15 @@ class PreparedSigns:
     channels: int
 
 
-def binary_levels() -> list[str]:
-    """Return the instruction sets with kernels for packed signs, slowest first; empty without the native module."""
-    try:
-        return list(importlib.import_module("convsmith._native").binary_levels())
-    except ImportError:
-        return []
-
-
 def binary_level() -> str:
-    """Return the instruction set in use: the one of CONVSMITH_ISA where it has these kernels, else the best one.
+    """Return the instruction set in use: the one of CONVSMITH_ISA, else the best one.
 
-    Raises: ``UnsupportedError`` without the native module.
+    Raises: ``UnsupportedError`` without the native module, or for an instruction set that is not there.
     """
-    available = binary_levels()
-    if not available:
+    native = choose()
+    if native is None:
         raise UnsupportedError("packed signs need the native module; install Convsmith with a C++ compiler (g++ 12 or newer)")
-    asked = os.environ.get("CONVSMITH_ISA", "")
-    return asked if asked in available else available[-1]
+    return native.level
 
 
 def word_count(channels: int) -> int:
@@ -86,7 +77,7 @@ def word_count(channels: int) -> int:
 
 
 def aligned_words(count: int) -> Array:
-    return aligned_floats(2 * count).view(np.uint64)
+    return aligned_bytes(8 * count).view(np.uint64)
 
 
 def pack_signs(x: Array, *, level: str | None = None, threads: int | None = None) -> Signs:

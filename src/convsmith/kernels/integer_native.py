@@ -12,18 +12,11 @@ from convsmith.errors import UnsupportedError, UsageError, near
 from convsmith.kernels.geometry import ConvolutionShape
 from convsmith.kernels.integers import RESULTS, IntegerEpilogue
 from convsmith.kernels.machine import instruction_set, instruction_sets, processor_count
-from convsmith.kernels.native import ALIGNMENT, Prepared, flat_pixels, sizes
+from convsmith.kernels.native import ALIGNMENT, Prepared, aligned_bytes, flat_pixels, sizes
 
 Array = np.ndarray[Any, Any]
 
 TYPES: Final = {"sums": np.int32, "numbers": np.float32, "codes": np.uint8}
-
-
-def aligned_bytes(count: int) -> Array:
-    """Return uninitialised bytes beginning at a multiple of 64."""
-    raw = np.empty(count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count]
 
 
 @cache

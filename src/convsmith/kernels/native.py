@@ -41,11 +41,16 @@ class Prepared:
     values: Array
 
 
+def aligned_bytes(count: int) -> Array:
+    """Return uninitialised bytes beginning at a multiple of 64."""
+    raw = np.empty(count + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count]
+
+
 def aligned_floats(count: int) -> Array:
     """Return uninitialised float32 numbers beginning at a multiple of 64 bytes."""
-    raw = np.empty(4 * count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + 4 * count].view(np.float32)
+    return aligned_bytes(4 * count).view(np.float32)
 
 
 def float_bytes(array: Array) -> Array:
