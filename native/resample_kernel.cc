@@ -61,7 +61,7 @@ inline __m128i four_taps(const uint8_t* from, const int32_t* weights) {
 
 // `safe`: bytes of the row that may be read from `row` on.
 template <int Channels>
-inline void columns(const Resample& task, const uint8_t* row, ptrdiff_t safe, uint8_t* to) {
+inline void columns(const Resample& task, const uint8_t* row, [[maybe_unused]] ptrdiff_t safe, uint8_t* to) {
     const ResampleAxis& axis = task.columns;
     for (int x = 0; x < axis.size; ++x, to += Channels) {
         const int32_t* weights = axis.weights + ptrdiff_t(x) * axis.taps;
