@@ -247,7 +247,7 @@ def test_the_native_engine_predicts_as_torch_does(
     call: Call, call_json: CallJson, trained: Path, tmp_path: Path, write_images: Write
 ) -> None:
     folder, file = write_images(tmp_path / "in", {"x": 4}, side=13), tmp_path / "digits.program"
-    code, found = call_json("export", trained, "--target", "native", "--out", file)
+    code, found = call_json("export", trained, "--to", "native", "--out", file)
     assert code == 0 and found["result"]["parity"]["passed"] and found["result"]["parity"]["runtime"] == "native"
     by_torch = call_json("predict", trained, folder)[1]["result"]["predictions"]
     for arguments in ((trained, folder, "--engine", "native"), (file, folder)):

@@ -36,7 +36,7 @@ def logits_of(module: torch.nn.Module) -> np.ndarray:
 def test_a_file_predicts_what_the_network_does(tmp_path: Path) -> None:
     module, path = network(), tmp_path / "m.program"
     graph = pytorch.read(module, (1, 3, 28, 28))
-    exported = compiler.export(graph, PREPROCESS, CLASSES, path, images=photos(), expected_logits=logits_of(module))
+    exported = targets.export(graph, PREPROCESS, CLASSES, path, target="native", images=photos(), expected_logits=logits_of(module))
     assert exported.parity is not None and exported.parity.passed and exported.parity.runtime == "native" and exported.parity.images == 4
     # float32 sums in another order
     assert exported.parity.largest_logit_difference < 1e-5
@@ -45,16 +45,16 @@ def test_a_file_predicts_what_the_network_does(tmp_path: Path) -> None:
     assert labels == CLASSES
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     with pytest.raises(UsageError, match=r"m\.program exists; remove it, choose another name, or ask to overwrite it"):
-        compiler.export(graph, PREPROCESS, CLASSES, path)
-    with pytest.raises(UsageError, match=r"compiled programs are \*\.program files, but the path is 'm\.onnx'"):
-        compiler.export(graph, PREPROCESS, CLASSES, tmp_path / "m.onnx")
+        targets.export(graph, PREPROCESS, CLASSES, path, target="native")
+    with pytest.raises(UsageError, match=r"target 'native' writes \*\.program files, but the path is 'm\.onnx'"):
+        targets.export(graph, PREPROCESS, CLASSES, tmp_path / "m.onnx", target="native")
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path) -> None:
     module = network()
     graph, wrong = pytorch.read(module, (1, 3, 28, 28)), -logits_of(module)
     with pytest.raises(ParityError, match=r"m\.program predicts another class than the trained network for 4 of 4 images"):
-        compiler.export(graph, PREPROCESS, CLASSES, tmp_path / "m.program", images=photos(), expected_logits=wrong)
+        targets.export(graph, PREPROCESS, CLASSES, tmp_path / "m.program", target="native", images=photos(), expected_logits=wrong)
     assert [file.name for file in tmp_path.iterdir()] == ["m.program.failed"]
 
 

@@ -96,13 +96,14 @@ def test_a_sabotaged_file_fails_and_is_renamed(tmp_path, monkeypatch) -> None:
     pixels = images(30)
     expected = logits(graph, p, pixels)
 
-    def sabotage(model, path):
+    def sabotage(shipped, path):
+        model = targets.onnx_model(shipped)
         bias = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
         bias.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 0, 0, 100], np.float32), "fc.bias"))
         path.write_bytes(model.SerializeToString())
         return (path,)
 
-    monkeypatch.setitem(targets.TARGETS, "onnx", targets.Target(".onnx", "onnxruntime", sabotage))
+    monkeypatch.setitem(targets.TARGETS, "onnx", targets.Target("model.onnx", "onnxruntime", sabotage))
     with pytest.raises(ParityError, match=r"m\.onnx predicts another class than the trained network for \d+ of 30 images"):
         targets.export(graph, p, LABELS, tmp_path / "m.onnx", images=pixels, expected_logits=expected)
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx.failed"]
@@ -145,7 +146,7 @@ def test_parity_counts(tmp_path, count, said) -> None:
 
 def test_errors_of_export(tmp_path) -> None:
     graph, p = small_graph(), Preprocess(12, 10, 3)
-    with pytest.raises(UsageError, match=r"no target 'onx'; allowed are onnx, openvino. Did you mean 'onnx'\?"):
+    with pytest.raises(UsageError, match=r"no target 'onx'; allowed are onnx, qdq, qonnx, .*tensorrt-script. Did you mean 'onnx'\?"):
         targets.export(graph, p, LABELS, tmp_path / "m.onnx", target="onx")
     with pytest.raises(UsageError, match=r"target 'onnx' writes \*\.onnx files, but the path is 'm\.pb'"):
         targets.export(graph, p, LABELS, tmp_path / "m.pb")
@@ -165,11 +166,11 @@ def test_errors_of_export(tmp_path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch) -> None:
-    def full(model, path):
+    def full(shipped, path):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(targets.TARGETS, "onnx", targets.Target(".onnx", "onnxruntime", full))
+    monkeypatch.setitem(targets.TARGETS, "onnx", targets.Target("model.onnx", "onnxruntime", full))
     with pytest.raises(ResourceError, match=r"cannot write .*m\.onnx: No space left on device; free some space"):
         targets.export(small_graph(), Preprocess(12, 10, 3), LABELS, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +185,7 @@ def test_errors_of_load(tmp_path) -> None:
     (tmp_path / "bare.onnx").write_bytes(targets.network_bytes(small_graph()))
     with pytest.raises(DataError, match=r"bare\.onnx carries no labels and preprocessing"):
         targets.load(tmp_path / "bare.onnx")
-    with pytest.raises(UsageError, match=r"no runtime 'onnx'; allowed are onnxruntime, openvino"):
+    with pytest.raises(UsageError, match=r"no runtime 'onnx'; allowed are onnxruntime, openvino, native"):
         targets.load(tmp_path / "bare.onnx", runtime="onnx")
 
 

@@ -1,5 +1,6 @@
 """What a network costs, and what its predictions are worth."""
 
+from convsmith.analysis.abstention import Abstention, choose_threshold
 from convsmith.analysis.calibration import Bin, Calibration, calibrate, chance_error, fit_temperature
 from convsmith.analysis.cost import analyse
 from convsmith.analysis.cost_report import Layer, Report
@@ -9,6 +10,7 @@ from convsmith.analysis.receptive_field import Field
 from convsmith.analysis.significance import Paired, mcnemar, wilson
 
 __all__ = [
+    "Abstention",
     "Bin",
     "Calibration",
     "ClassScore",
@@ -22,6 +24,7 @@ __all__ = [
     "analyse",
     "calibrate",
     "chance_error",
+    "choose_threshold",
     "confusion_matrix",
     "evaluate",
     "fit_temperature",

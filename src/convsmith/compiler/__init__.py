@@ -3,6 +3,6 @@
 from convsmith.compiler.interpreter import Interpreter, interpret
 from convsmith.compiler.lowering import simplify
 from convsmith.compiler.program import Program, build, load
-from convsmith.compiler.shipping import export, open_session
+from convsmith.compiler.shipping import open_session
 
-__all__ = ["Interpreter", "Program", "build", "export", "interpret", "load", "open_session", "simplify"]
+__all__ = ["Interpreter", "Program", "build", "interpret", "load", "open_session", "simplify"]

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from convsmith.graph import Graph, Shape
 from convsmith.graph.shapes import COMPUTED, infer
 from convsmith.kernels import instruction_set, instruction_sets, processor_count
 from convsmith.redesign import fold_batch_norm
+from convsmith.targets.shipment import Quantiser
 
 Array = np.ndarray[Any, Any]
 
@@ -104,14 +105,6 @@ class Program:
                     "compiler.interpret also float64"
                 )
         return self.executable(*(array.shape for array in arrays))
-
-
-class Quantiser(Protocol):
-    """What decides on the number formats of a graph: ``precision.Plan``, which this room must not know, since it reaches torch."""
-
-    def quantise(self, graph: Graph, ranges: Any = None) -> Graph:
-        """Return the graph with QuantizeLinear and DequantizeLinear where tensors become codes."""
-        ...
 
 
 def build(

@@ -25,6 +25,8 @@ OPSET = 18
 IR_VERSION = 10
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 DOMAINS = ("", "ai.onnx")
+QONNX = "qonnx.custom_op.general"
+QONNX_OPERATORS = ("Quant", "BipolarQuant")
 
 
 def write(
@@ -59,12 +61,18 @@ def write(
 def to_model(graph: Graph, opset: int, metadata: Mapping[str, str], axis_names: Mapping[str, Sequence[str]]) -> onnx.ModelProto:
     """Return the model, unchecked."""
     inputs, outputs = ([value_info(value, axis_names.get(value.name)) for value in values] for values in (graph.inputs, graph.outputs))
-    nodes = [helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **written_attributes(node)) for node in graph]
+    nodes = [helper.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=domain(n) or None, **written_attributes(n)) for n in graph]
     weights = [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in graph.weights.items()]
     body = helper.make_graph(nodes, graph.name or "graph", inputs, outputs, weights)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name="convsmith")
+    versions = [helper.make_opsetid("", opset), *([helper.make_opsetid(QONNX, 1)] if any(map(domain, graph)) else [])]
+    model = helper.make_model(body, opset_imports=versions, ir_version=IR_VERSION, producer_name="convsmith")
     helper.set_model_props(model, dict(metadata))
     return model
+
+
+def domain(node: Node) -> str:
+    """Return whose operator a node is: that of ONNX (empty) or of QONNX."""
+    return QONNX if node.op in QONNX_OPERATORS else ""
 
 
 def written_attributes(node: Node) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import DataError, UsageError
-from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.settings import Engine, Settings, positional
 from convsmith.jobs.text import percent, printable, table
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Config(Settings):
     run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx or .program file")
     images: tuple[str, ...] = positional("Images and folders of images", default=())
     top: int = Field(5, ge=1, description="Classes to name for each image")
-    engine: Literal["torch", "native"] = Field("torch", description="What computes a run's network: torch, or the native engine")
+    engine: Engine = Field("auto", description="What computes: torch for a run, for a file its own runtime, by default")
+    threads: int = Field(0, ge=0, description="Processor threads; 0 takes all")
     batch: int = Field(16, ge=1, description="Images at once")
     csv: Path | None = Field(None, description="CSV file to write")
     overwrite: bool = Field(False, description="Replace the CSV file when it exists")
@@ -37,6 +38,8 @@ class Config(Settings):
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     """Return the best classes of every image; ``errors`` names those that cannot be read.
+
+    ``sure`` is False where the best score is below the network's threshold, so that no class should be named.
 
     Raises: UsageError without images; DataError when none can be read.
     """
@@ -47,7 +50,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     if config.csv and config.csv.exists() and not config.overwrite:
         raise UsageError(f"{config.csv} exists; give another --csv, or --overwrite")
     paths = files(config.images)
-    network = classifier.open_network(config.run, config.engine)
+    network = classifier.open_network(config.run, config.engine, config.threads or None)
     errors: list[str] = []
     images = _read(paths, errors, record)
     rows: list[dict[str, Any]] = []
@@ -55,12 +58,21 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     scores = network.scores((_noted(read, name, image) for name, image in images), config.batch)
     for name, row in zip(read, scores, strict=True):
         best = np.argsort(-row, kind="stable")[: config.top]
-        rows.append({"image": name, "best": [{"class": network.classes[k], "score": float(row[k])} for k in best]})
+        answer = [{"class": network.classes[k], "score": float(row[k])} for k in best]
+        rows.append({"image": name, "sure": bool(row[best[0]] >= network.confidence.threshold), "best": answer})
     if not rows:
         raise DataError("\n".join(errors))
     if config.csv:
         runs.write_bytes(config.csv, _csv(rows).encode("utf-8", "backslashreplace"))
-    return {"network": network.name, "predictions": rows, "errors": errors, "csv": config.csv}
+    confidence = vars(network.confidence)
+    return {
+        "network": network.name,
+        "engine": network.engine,
+        "confidence": confidence,
+        "predictions": rows,
+        "errors": errors,
+        "csv": config.csv,
+    }
 
 
 def files(given: Sequence[str]) -> list[Path]:
@@ -105,9 +117,10 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     most = max(len(row["best"]) for row in rows)
-    writer.writerow(["image", *(f"{what}{rank}" for rank in range(1, most + 1) for what in ("class", "score"))])
+    writer.writerow(["image", *(f"{what}{rank}" for rank in range(1, most + 1) for what in ("class", "score")), "sure"])
     for row in rows:
-        writer.writerow([row["image"], *(cell for best in row["best"] for cell in (best["class"], f"{best['score']:.6f}"))])
+        cells = [cell for best in row["best"] for cell in (best["class"], f"{best['score']:.6f}")]
+        writer.writerow([row["image"], *cells, int(row["sure"])])
     return buffer.getvalue()
 
 
@@ -117,6 +130,6 @@ def lines(result: Mapping[str, Any]) -> str:
     for row in result["predictions"]:
         first, *others = row["best"]
         rest = ", ".join(f"{best['class']} {percent(best['score'])}" for best in others)
-        rows.append([row["image"], first["class"], percent(first["score"]), rest])
+        rows.append([row["image"], first["class"] if row["sure"] else f"not sure: {first['class']}", percent(first["score"]), rest])
     text = table(["image", "class", "score", "next"], rows)
     return f"{text}\n\nwritten to {printable(result['csv'])}" if result["csv"] else text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Engine = Literal["auto", "torch", "native", "onnxruntime", "openvino", "qonnx", "torchscript", "torch-export", "tensorrt"]
 
 
 def positional(description: str, **options: Any) -> Any:

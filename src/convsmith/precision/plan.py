@@ -50,6 +50,12 @@ class Plan:
 
         return quantise(graph, self, ranges)
 
+    def quant_nodes(self, graph: Graph, ranges: Ranges | None = None) -> Graph:
+        """Return the graph with QONNX's Quant and BipolarQuant where this plan rounds; see ``precision.quant_nodes``."""
+        from convsmith.precision.quant_nodes import quant_nodes
+
+        return quant_nodes(graph, self, ranges)
+
     def rules_of(self, phase: int) -> tuple[Rule, ...]:
         """Return the rules of a phase, 0 being those of the plan itself."""
         return self.phases[phase - 1].rules if phase else self.rules

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from convsmith.errors import ParityError, UsageError
 from convsmith.targets.prediction import outputs
-from convsmith.targets.sessions import Runtime, Session, load
+from convsmith.targets.scores import softmax
+from convsmith.targets.sessions import Session, load
 
 TIE = 1e-4
 
@@ -54,12 +55,14 @@ def parity(
     images: Iterable[NDArray[np.uint8]],
     expected_logits: NDArray[np.floating[Any]],
     *,
-    runtime: Runtime | None = None,
+    runtime: str | None = None,
     threads: int | None = None,
     batch: int = 16,
     tie: float = TIE,
 ) -> Parity:
     """Run the file on decoded images and compare with the trained network's logits of the same images, in order.
+
+    Scores are compared at the temperature of the file.
 
     Never raises for a disagreement (``require`` does). A score that is not finite disagrees.
 
@@ -73,7 +76,7 @@ def parity(
     start = time.perf_counter()
     scores, logits = _all(session, images, batch, len(known))
     seconds = time.perf_counter() - start
-    expected = _softmax(known)
+    expected = softmax(known, session.confidence.temperature)
     other = (scores.argmax(1) != expected.argmax(1)) | ~np.isfinite(scores).all(1) | ~np.isfinite(logits).all(1)
     best = np.sort(expected, axis=1)
     tied = (best[:, -1] - best[:, -2] < tie) & np.isfinite(scores).all(1) if expected.shape[1] > 1 else np.zeros(len(expected), bool)
@@ -111,11 +114,6 @@ def _all(session: Session, images: Iterable[NDArray[np.uint8]], batch: int, coun
     if seen != count:
         raise UsageError(f"{seen} images for {count} expected logits; give one image for each row, in order")
     return scores, logits
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def _largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import DataError, UnsupportedError, UsageError, near
+from convsmith.targets import qonnx, tensorrt
+from convsmith.targets.places import at
+from convsmith.targets.shipment import PREFIX, Confidence
 
-Runtime = Literal["onnxruntime", "openvino"]
 Run = Callable[[NDArray[Any]], list[NDArray[Any]]]
 
 NO_OPENVINO = "OpenVINO is not installed; install the extra: pip install 'convsmith[openvino]'"
@@ -35,23 +37,33 @@ class Session:
     metadata: Mapping[str, str]
     run: Run
 
+    @property
+    def confidence(self) -> Confidence:
+        """The temperature of the scores, and below which of them no class is named; those of older files are 1 and 0."""
+        return Confidence(float(self.metadata.get("temperature", 1)), float(self.metadata.get("threshold", 0)))
 
-def load(path: Path | str, *, runtime: Runtime | None = None, threads: int | None = None) -> Session:
-    """Open a file that ``export`` wrote; by default in ONNX Runtime for ``.onnx`` and OpenVINO for ``.xml``.
+
+def load(path: Path | str, *, runtime: str | None = None, threads: int | None = None) -> Session:
+    """Open a file that ``export`` wrote, by default in the runtime that its ending stands for.
 
     Raises: ``DataError`` when the file is missing, unreadable or not an exported one; ``UnsupportedError`` without its runtime.
     """
     path = Path(path)
-    chosen = runtime or ("openvino" if path.suffix == ".xml" else "onnxruntime")
-    if chosen not in OPENERS:
-        raise UsageError(f"no runtime {chosen!r}; allowed are {', '.join(OPENERS)}.{near(chosen, OPENERS)}")
+    chosen = runtime or RUNTIME_OF.get(path.suffix, "onnxruntime")
+    if chosen not in RUNTIMES:
+        raise UsageError(f"no runtime {chosen!r}; allowed are {', '.join(RUNTIMES)}.{near(chosen, RUNTIMES)}")
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}; export writes one")
-    run, metadata = OPENERS[chosen](path, threads)
-    fields = {key.removeprefix("convsmith."): value for key, value in metadata.items() if key.startswith("convsmith.")}
+    return session_of(path, chosen, *RUNTIMES[chosen](path, threads))
+
+
+def session_of(path: Path, runtime: str, run: Run, metadata: Mapping[str, str]) -> Session:
+    """Return what was opened as a session; ``DataError`` when it carries no labels and preprocessing."""
+    fields = {key.removeprefix(PREFIX): value for key, value in metadata.items()}
     if not {"labels", "preprocess"} <= set(fields):
         raise DataError(f"{path.name} carries no labels and preprocessing; only files that convsmith exported can be run on images")
-    return Session(path, chosen, tuple(json.loads(fields["labels"])), Preprocess.from_dict(json.loads(fields["preprocess"])), fields, run)
+    preprocess = Preprocess.from_dict(json.loads(fields["preprocess"]))
+    return Session(path, runtime, tuple(json.loads(fields["labels"])), preprocess, fields, run)
 
 
 def onnxruntime_run(model: Path | bytes, threads: int | None = None) -> tuple[Run, dict[str, str]]:
@@ -116,7 +128,7 @@ def openvino_run(model: Path | bytes, threads: int | None = None, precision: str
         return [request.get_output_tensor(index).data.copy() for index in range(count)]
 
     fields = network.get_rt_info()["convsmith"] if network.has_rt_info("convsmith") else {}
-    return run, {f"convsmith.{key}": value.astype(str) for key, value in fields.items()}
+    return run, {f"{PREFIX}{key}": value.astype(str) for key, value in fields.items()}
 
 
 def _name(model: Path | bytes) -> str:
@@ -127,7 +139,26 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-OPENERS: dict[str, Callable[[Path, int | None], tuple[Run, dict[str, str]]]] = {
+def _qonnx_run(path: Path, threads: int | None) -> tuple[Run, dict[str, str]]:
+    return onnxruntime_run(qonnx.read(path).SerializeToString(), threads)
+
+
+RUNTIMES: dict[str, Callable[[Path, int | None], tuple[Run, dict[str, str]]]] = {
     "onnxruntime": onnxruntime_run,
     "openvino": openvino_run,
+    "native": at("convsmith.compiler.shipping:opened"),
+    "qonnx": _qonnx_run,
+    "torchscript": at("convsmith.interop.torch_files:open_torchscript"),
+    "torch-export": at("convsmith.interop.torch_files:open_exported"),
+    "tensorrt": tensorrt.open_engine,
+}
+
+RUNTIME_OF = {
+    ".onnx": "onnxruntime",
+    ".xml": "openvino",
+    ".program": "native",
+    ".qonnx": "qonnx",
+    ".ts": "torchscript",
+    ".pt2": "torch-export",
+    ".engine": "tensorrt",
 }

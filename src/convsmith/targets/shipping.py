@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import ResourceError, UsageError, near
 from convsmith.graph.network import Graph
-from convsmith.interop.onnx import write
-from convsmith.redesign import fold_batch_norm
+from convsmith.targets import tensorrt, writers
 from convsmith.targets.agreement import Parity, parity, require
-from convsmith.targets.assembly import assemble
-from convsmith.targets.sessions import Runtime, openvino_core, openvino_module
+from convsmith.targets.places import at
+from convsmith.targets.shipment import Confidence, Quantiser, Shipment
+from convsmith.targets.target import Target
 
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of file: its suffix, the runtime that checks it, and the writer, which returns every file it wrote, the main one first."""
-
-    suffix: str
-    runtime: Runtime
-    write: Callable[[onnx.ModelProto, Path], tuple[Path, ...]]
+TARGETS: dict[str, Target] = {
+    "onnx": Target("model.onnx", "onnxruntime", writers.write_onnx, help="ONNX, float32"),
+    "qdq": Target("model.qdq.onnx", "onnxruntime", writers.write_onnx, "must", "ONNX with codes of 8 bits (QuantizeLinear)"),
+    "qonnx": Target("model.qonnx", "qonnx", writers.write_qonnx, "must", "QONNX: any width of integers and fixed point"),
+    "native": Target("model.program", "native", at("convsmith.compiler.shipping:write"), "may", "Convsmith's own engine"),
+    "openvino": Target("model.xml", "openvino", writers.write_openvino, "may", "OpenVINO's IR"),
+    "torchscript": Target("model.ts", "torchscript", writers.write_torchscript, help="TorchScript"),
+    "torch-export": Target("model.pt2", "torch-export", writers.write_torch_export, help="torch.export"),
+    "tensorrt": Target("model.engine", "tensorrt", tensorrt.write_engine, help="TensorRT engine of this machine's GPU"),
+    "tensorrt-script": Target("build_engine.py", None, tensorrt.write_script, help="script that builds and checks the engine elsewhere"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,30 +61,35 @@ def export(
     *,
     target: str = "onnx",
     metadata: Mapping[str, str] | None = None,
+    confidence: Confidence | None = None,
+    plan: Quantiser | None = None,
+    ranges: Any = None,
     images: Iterable[NDArray[np.uint8]] | None = None,
     expected_logits: NDArray[np.floating[Any]] | None = None,
     threads: int | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the graph, batch norm folded, as a file with resize, crop, normalisation and labels inside.
+    """Write the graph, batch norm folded, as a file with resize, crop, normalisation, labels and confidence inside.
 
-    With ``images`` (decoded, uint8 ``(h, w, c)``) and the trained network's ``expected_logits`` for them, the file is run on them and
-    kept only when it agrees; else it is left as ``*.failed``. It appears under its name only when complete.
+    ``plan`` and its ``ranges``: number formats, for the targets that speak them. With ``images`` (decoded, uint8 ``(h, w, c)``) and the
+    ``expected_logits`` of the trained network, under the plan if there is one, the file is run on them and kept only when it agrees; else
+    it is left as ``*.failed``. It appears under its name only when complete.
 
     Raises: ``ParityError`` when it predicts another class than the network (ties aside); ``UsageError`` for a file that exists,
-    an unknown target or labels that do not fit; ``UnsupportedError`` for an operator that ONNX export lacks.
+    an unknown target, a plan that does not belong to it, or labels that do not fit; ``UnsupportedError`` for an operator or a format
+    that the target lacks, or for a target whose software is not here.
     """
     path = Path(path)
-    chosen = _target(target, path, overwrite)
+    chosen = _target(target, path, overwrite, planned=plan is not None)
     if (images is None) != (expected_logits is None):
         raise UsageError("parity needs both images and expected_logits, or neither")
-    model = assemble(_network(graph), preprocess, classes, metadata)
+    shipped = Shipment(graph, preprocess, tuple(classes), confidence or Confidence(), metadata or {}, plan, ranges)
     result = None
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-            files = chosen.write(model, Path(folder) / path.name)
+            files = chosen.write(shipped, Path(folder) / path.name)
             size_bytes = sum(file.stat().st_size for file in files)
-            if images is not None and expected_logits is not None:
+            if images is not None and expected_logits is not None and chosen.runtime is not None:
                 result = parity(files[0], images, expected_logits, runtime=chosen.runtime, threads=threads)
             failed = "" if result is None or result.passed else ".failed"
             kept = tuple(path.with_name(file.name + failed) for file in files)
@@ -95,10 +102,15 @@ def export(
     return Exported(kept[0], target, kept, size_bytes, result)
 
 
-def _target(name: str, path: Path, overwrite: bool) -> Target:
+def _target(name: str, path: Path, overwrite: bool, *, planned: bool) -> Target:
     if name not in TARGETS:
         raise UsageError(f"no target {name!r}; allowed are {', '.join(TARGETS)}.{near(name, TARGETS)}")
     chosen = TARGETS[name]
+    if planned and chosen.plans == "none":
+        able = ", ".join(known for known, other in TARGETS.items() if other.plans != "none")
+        raise UsageError(f"target {name!r} takes no plan of number formats; those that do are {able}")
+    if not planned and chosen.plans == "must":
+        raise UsageError(f"target {name!r} needs a plan of number formats, such as int8")
     if path.suffix != chosen.suffix:
         raise UsageError(f"target {name!r} writes *{chosen.suffix} files, but the path is {path.name!r}")
     if path.exists() and not overwrite:
@@ -106,36 +118,6 @@ def _target(name: str, path: Path, overwrite: bool) -> Target:
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}; create it first")
     return chosen
-
-
-def _network(graph: Graph) -> onnx.ModelProto:
-    return onnx.load_from_string(network_bytes(graph))
-
-
-def network_bytes(graph: Graph) -> bytes:
-    """Return the bare network as an ONNX file, batch norm folded: float32 NCHW to logits, for any runtime."""
-    return write(fold_batch_norm(graph))
-
-
-def _write_onnx(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    path.write_bytes(model.SerializeToString())
-    return (path,)
-
-
-def _write_openvino(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Write OpenVINO's IR, float32, with the metadata as its ``rt_info``; the conversion happens in memory and offline."""
-    openvino = openvino_module()
-    network = openvino_core().read_model(model.SerializeToString())
-    for field in model.metadata_props:
-        network.set_rt_info(field.value, field.key.split(".", 1))
-    openvino.save_model(network, str(path), compress_to_fp16=False)
-    return path, path.with_suffix(".bin")
-
-
-TARGETS: dict[str, Target] = {
-    "onnx": Target(".onnx", "onnxruntime", _write_onnx),
-    "openvino": Target(".xml", "openvino", _write_openvino),
-}
 
 
 def register(name: str, target: Target) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph.network import Graph
 from convsmith.targets.sessions import load, onnxruntime_run, openvino_run
-from convsmith.targets.shipping import network_bytes
+from convsmith.targets.writers import network_bytes
 
 Candidate = Callable[[NDArray[Any]], Any]
 SAMPLE_S = 0.01  # a sample repeats its call until it lasts this long, so that the clock and one interrupt weigh little
