@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "convsmith"
 WITHOUT_TORCH = ("formats", "graph", "kernels", "analysis", "redesign", "compiler", "targets", "runs", "report")
-LIGHT = ("data", "models", "interop", "precision", "training", "jobs", "cli")
+LIGHT = ("data", "models", "interop", "precision", "training", "jobs", "queue", "cli")
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Signature
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ def __getattr__(name: str) -> App:
     return make(find(verb))
 
 
-def make(verb: Verb) -> App:
-    """Return the command of a verb, its flags taken from the schema."""
+def make(verb: Verb, start: Callable[[Verb, Mapping[str, Any]], int] | None = None) -> App:
+    """Return the command of a verb, its flags taken from the schema; ``start`` does something else with them than `launch`."""
     module = verb.module
     schema = module.Config
     wanted = [*flags.parameters(schema), *flags.common(verb, hasattr(module, "quote"))]
@@ -43,7 +43,7 @@ def make(verb: Verb) -> App:
 
     def command(*args: Any, **kwargs: Any) -> int:
         bound = signature.bind(*args, **kwargs)
-        return launch(verb, bound.arguments)
+        return (start or launch)(verb, bound.arguments)
 
     vars(command)["__signature__"] = signature
     command.__name__ = verb.name.replace(" ", "_")
@@ -61,15 +61,7 @@ def make(verb: Verb) -> App:
 
 def launch(verb: Verb, values: Mapping[str, Any]) -> int:
     """Compose the settings, do what was asked, print it, and return the exit code."""
-    module, as_json = verb.module, bool(values.get("json"))
-    preset = values.get("preset")
-    config = jobs.compose(
-        module.Config,
-        preset=presets.find(verb.name, preset) if preset else None,
-        file=values.get("config"),
-        sets=values.get("sets") or (),
-        flags=flags.given(values, module.Config),
-    )
+    as_json, config = bool(values.get("json")), compose(verb, values)
     if values.get("print_config"):
         output.settings(config, as_json)
         return 0
@@ -77,6 +69,18 @@ def launch(verb: Verb, values: Mapping[str, Any]) -> int:
         output.plan(verb.name, quote(verb.name, config), as_json)
         return 0
     return _perform(verb, config, values.get("folder"), as_json)
+
+
+def compose(verb: Verb, values: Mapping[str, Any]) -> Any:
+    """Return the settings of a verb from the parsed command line."""
+    schema, preset = verb.module.Config, values.get("preset")
+    return jobs.compose(
+        schema,
+        preset=presets.find(verb.name, preset) if preset else None,
+        file=values.get("config"),
+        sets=values.get("sets") or (),
+        flags=flags.given(values, schema),
+    )
 
 
 def _perform(verb: Verb, config: Any, out: Path | None, as_json: bool) -> int:

@@ -22,12 +22,21 @@ Start with `convsmith forge FOLDER`, or `convsmith forge digits` to try it on bu
 """
 
 
+#: Commands that are no verbs: where each is, imported when it is asked for, and its help.
+BESIDE: dict[str, tuple[str, str]] = {
+    "runs": ("convsmith.cli.runs_commands:app", "List, show, compare and remove runs."),
+    "queue": ("convsmith.cli.queue_commands:app", "Let jobs wait for processors and run in the background; list, stop and resume them."),
+    "worker": ("convsmith.cli.worker_command:app", "Start the waiting jobs of the queue."),
+}
+
+
 def make_app() -> App:
     """Return the table of commands; nothing of a verb is imported before it is asked for."""
     app = App(name="convsmith", help=HELP, version=__version__, help_format="markdown", suppress_keyboard_interrupt=False)
     for place, verb in enumerate(VERBS.values()):
         app.command(f"convsmith.cli.commands:{verb.name}_command", name=verb.name, help=verb.help, sort_key=place)
-    app.command("convsmith.cli.runs_commands:app", name="runs", help="List, show, compare and remove runs.", sort_key=len(VERBS))
+    for place, (name, (where, told)) in enumerate(BESIDE.items(), len(VERBS)):
+        app.command(where, name=name, help=told, sort_key=place)
     return app
 
 
@@ -37,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # threads that spin while they wait make training some fifty times slower as soon as another program runs; read when torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _accept_any_name()
-    before = _terminate_as_interrupt()
+    before = terminate_as_interrupt()
     try:
         return _guarded(words)
     finally:
@@ -66,8 +75,8 @@ def _guarded(words: list[str]) -> int:
 
 def _know(words: list[str]) -> None:
     """Refuse an unknown verb here: cyclopts would import every verb to name them."""
-    if words and not words[0].startswith("-") and words[0] not in VERBS and words[0] != "runs":
-        allowed = [*VERBS, "runs"]
+    allowed = [*VERBS, *BESIDE]
+    if words and not words[0].startswith("-") and words[0] not in allowed:
         raise UsageError(f"there is no verb {words[0]!r}; there are {', '.join(allowed)}.{near(words[0], allowed)}")
 
 
@@ -92,7 +101,7 @@ def _accept_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _terminate_as_interrupt() -> Any:
+def terminate_as_interrupt() -> Any:
     """Let SIGTERM end a job as Ctrl-C does: with a checkpoint and a word on how to go on."""
 
     def interrupt(*_: Any) -> None:

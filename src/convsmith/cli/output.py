@@ -62,7 +62,7 @@ def document(value: Any) -> None:
 def error(problem: BaseException, words: Sequence[str]) -> int:
     """Print an error as one block without a traceback, with what to do next, and return the exit code."""
     folder: Path | None = getattr(problem, "run_folder", None)
-    kind, code, message = _classify(problem)
+    kind, code, message = classify(problem)
     hints = _hints(problem, folder)
     if "--json" in words:
         told = {"kind": kind, "message": message, "exit_code": code, **({"hints": hints} if hints else {})}
@@ -73,7 +73,8 @@ def error(problem: BaseException, words: Sequence[str]) -> int:
     return code
 
 
-def _classify(problem: BaseException) -> tuple[str, int, str]:
+def classify(problem: BaseException) -> tuple[str, int, str]:
+    """Return the kind of an error, its exit code and its message."""
     if isinstance(problem, KeyboardInterrupt):
         return "Interrupted", 130, "interrupted"
     if isinstance(problem, ConvsmithError):

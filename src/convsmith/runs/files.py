@@ -63,6 +63,17 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the writers' lock of ``folder``: the folder itself, so that replacing a file in it loses no other writer's word."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write the whole file atomically."""
     with replacing(path) as part:

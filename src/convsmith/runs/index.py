@@ -6,13 +6,12 @@ costs time and never a run. An index that cannot be written is done without.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _read(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def _write(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], gone: set[str]) -> None:
     try:
-        with _alone(root):
+        with files.alone(root):
             try:
                 _upsert(root, changed, gone)
             except sqlite3.DatabaseError:
@@ -143,17 +142,6 @@ def _write(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], gon
                 _upsert(root, changed, gone)
     except (sqlite3.Error, OSError):
         return
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the writers' lock of ``root``: the folder itself, so that replacing the file loses no other writer's entry."""
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _upsert(root: Path, changed: Mapping[str, tuple[str, Mapping[str, Any]]], gone: set[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,19 @@ def alive(process: Mapping[str, Any]) -> bool:
     return started is not None and started == process.get("started")
 
 
+def boot_clock() -> dict[str, Any]:
+    """Return the seconds since this machine started and the identity of that start: a clock that nobody can set."""
+    return {"boot": _boot(), "s": time.clock_gettime(time.CLOCK_BOOTTIME)}
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _started(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = _boot()
     except OSError:
         return None
     state, ticks = fields[0], fields[19]
