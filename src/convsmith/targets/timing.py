@@ -17,6 +17,7 @@ from convsmith.targets.writers import network_bytes
 
 Candidate = Callable[[NDArray[Any]], Any]
 SAMPLE_S = 0.01  # a sample repeats its call until it lasts this long, so that the clock and one interrupt weigh little
+PAUSE_S = 0.02  # before a sample: the waiting threads of the last runtime go to sleep, which else keep a processor from the next
 
 
 def measure(
@@ -112,6 +113,7 @@ def _calls(run: Candidate, x: NDArray[Any], clock: Callable[[], float]) -> int:
 
 
 def _sample(run: Candidate, x: NDArray[Any], calls: int, clock: Callable[[], float]) -> float:
+    time.sleep(PAUSE_S)
     start = clock()
     for _ in range(calls):
         run(x)
