@@ -24,6 +24,7 @@ FILE_OF = {
     "choices": "decisions.json",
     "images": "dataset.json",
     "training": "events.jsonl",
+    "averages": "averages.json",
     "cost": "analysis.json",
     "bits": "precision.json",
     "certificate": "certificate.json",

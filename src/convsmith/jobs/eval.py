@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import DataError, UsageError, near
-from convsmith.jobs import sources
+from convsmith.jobs import averages, sources
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, printable, table
 from convsmith.runs.naming import slug
@@ -33,6 +33,10 @@ class Config(Settings):
     part: Literal["auto", "train", "val", "test", "all"] = Field(
         "auto", description="Part of the images; auto takes the test part, or all when there is none"
     )
+    average: averages.Average = Field(
+        "none", description="Average the answers over views, checkpoints or runs; `convsmith average` weighs them"
+    )
+    others: tuple[str, ...] = Field((), description="Other runs on the same images, for --average ensemble and soup")
     batch: int = Field(64, ge=1, description="Images at once")
     workers: int = Field(0, ge=0, description="Processes that look at the files")
 
@@ -61,6 +65,8 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     from convsmith.jobs import classifier
 
     network = classifier.open_network(config.run)
+    if config.average != "none" and network.run is None:
+        raise UsageError(f"--average needs a run, not the file {config.run!r}")
     chosen = choose(config, network.run, record)
     labels = _labels(chosen, network.classes)
     total, done = len(labels), 0
@@ -73,13 +79,18 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
                 done += 1
                 record.progress("evaluate", done, total)
 
-    logits = network.logits(images(), config.batch)
-    evaluation = analysis.evaluate(logits, labels, network.classes, temperature=_temperature(network.run))
+    logits: NDArray[Any]
+    if config.average == "none" or network.run is None:
+        logits, temperature = network.logits(images(), config.batch), _temperature(network.run)
+    else:
+        logits, temperature = _averaged(config, network.run, chosen, images(), record), None
+    evaluation = analysis.evaluate(logits, labels, network.classes, temperature=temperature)
     names = [name for split in chosen.splits for name in sources.names(split)]
     if isinstance(record, runs.Record):
         ending = "" if chosen.held_out else f"-{slug(chosen.dataset.name)}-{chosen.part}"
+        ending += "" if config.average == "none" else f"-{config.average}"
         record.write_json(f"evaluation{ending}.json", evaluation)
-        if chosen.held_out:
+        if not ending:
             record.write_predictions(logits, labels, names)
         record.event("evaluation", data=chosen.dataset.source, part=chosen.part, top1=evaluation.top1, n=evaluation.n)
     return evaluation.to_dict() | {
@@ -88,8 +99,18 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
         "data": chosen.dataset.source,
         "part": chosen.part,
         "held_out": chosen.held_out,
+        "average": config.average,
         "worst": [names[mistake.index] for mistake in evaluation.mistakes],
     }
+
+
+def _averaged(config: Config, run: runs.Run, chosen: Chosen, images: Iterator[Any], record: runs.Listener) -> NDArray[np.float64]:
+    """Return the logarithms of the mean probabilities of the average that was asked for."""
+    from convsmith.training import averaging
+
+    dataset = chosen.dataset if chosen.held_out else sources.reopen(run.read_json("dataset.json"), record, workers=config.workers)
+    ways = averages.prepare(run, config.others, dataset, record, only=config.average, workers=config.workers)
+    return averaging.read(ways.methods[1:], ways.members, images, batch=config.batch).logits(ways.methods[1])
 
 
 def choose(config: Config, run: runs.Run | None, record: runs.Listener) -> Chosen:
@@ -149,6 +170,7 @@ def lines(result: Mapping[str, Any]) -> str:
     calibrated = result["calibrated"]
     rows = [
         ["images", f"{result['n']:,} of {printable(result['data'])}, part {result['part']}"],
+        *([["average", result["average"]]] if result["average"] != "none" else []),
         ["top-1", f"{percent(result['top1'])}  (95 %: {percent(low)} to {percent(high)})"],
         *([["top-5", percent(result["top5"])]] if len(result["classes"]) > 5 else []),
         ["mean F1", percent(result["macro_f1"])],

@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
         Verb("train", "Train a network on labelled images and test it.", "new run"),
         Verb("resume", "Go on with a run that was interrupted or killed, exactly where it was.", "resumed run"),
         Verb("eval", "Evaluate a network on labelled images: accuracy, each class, confusion, calibration.", "given run"),
+        Verb("average", "Measure what averaging answers or weights gains, and what it costs.", "given run"),
         Verb("predict", "Name what is on images.", "nothing"),
         Verb("inspect", "Show what each layer of a network costs and sees.", "nothing"),
         Verb("precision", "Find how few bits a trained network needs.", "given run"),

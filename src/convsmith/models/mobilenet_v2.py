@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from convsmith.models.initialisation import he
 from convsmith.models.same_padding import convolution
+from convsmith.models.stochastic_depth import BranchDrop
 
 # expansion t, maps c, repeats n, stride s: table 2 of the paper
 LAYOUT = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -24,10 +25,11 @@ class InvertedResidual(nn.Module):
         self.conv.append(convolution(hidden, width, 1))
         self.conv.append(nn.BatchNorm2d(width))
         self.residual = stride == 1 and channels == width
+        self.branch_drop = BranchDrop() if self.residual else nn.Identity()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         out: Tensor = self.conv(x_nchw)
-        return x_nchw + out if self.residual else out
+        return x_nchw + self.branch_drop(out) if self.residual else out
 
 
 class MobileNetV2(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from convsmith.models.initialisation import he
+from convsmith.models.stochastic_depth import BranchDrop
 
 
 class BasicBlock(nn.Module):
@@ -21,12 +22,13 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.branch_drop = BranchDrop()
         self.downsample = projection(channels, width, stride)
         self.relu2 = nn.ReLU()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x_nchw)))
-        x = self.bn2(self.conv2(x))
+        x = self.branch_drop(self.bn2(self.conv2(x)))
         shortcut = x_nchw if self.downsample is None else self.downsample(x_nchw)
         out: Tensor = self.relu2(x + shortcut)
         return out
@@ -47,13 +49,14 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width)
+        self.branch_drop = BranchDrop()
         self.downsample = projection(channels, 4 * width, stride)
         self.relu3 = nn.ReLU()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x_nchw)))
         x = self.relu2(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
+        x = self.branch_drop(self.bn3(self.conv3(x)))
         shortcut = x_nchw if self.downsample is None else self.downsample(x_nchw)
         out: Tensor = self.relu3(x + shortcut)
         return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from convsmith.models.initialisation import he
+from convsmith.models.stochastic_depth import BranchDrop
 
 
 class CifarBlock(nn.Module):
@@ -17,6 +18,7 @@ class CifarBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.branch_drop = BranchDrop()
         self.shortcut = nn.Sequential()
         if channels != width:
             extra = (width - channels) // 2
@@ -27,7 +29,7 @@ class CifarBlock(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x_nchw)))
-        x = self.bn2(self.conv2(x))
+        x = self.branch_drop(self.bn2(self.conv2(x)))
         out: Tensor = self.relu2(x + self.shortcut(x_nchw))
         return out
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from convsmith.models.initialisation import he
 from convsmith.models.same_padding import SameConv2d
+from convsmith.models.stochastic_depth import BranchDrop
 
 EPS = 1e-3
 """Of Keras's batch norm."""
@@ -22,10 +23,11 @@ class TinyBlock(nn.Module):
         self.conv2 = SameConv2d(width, width, 3)
         self.shortcut = nn.Identity() if stride == 1 and channels == width else SameConv2d(channels, width, 1, stride)
         self.bn2 = nn.BatchNorm2d(width, eps=EPS)
+        self.branch_drop = BranchDrop()
         self.relu2 = nn.ReLU()
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        x = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x_nchw)))))
+        x = self.branch_drop(self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x_nchw))))))
         out: Tensor = self.relu2(x + self.shortcut(x_nchw))
         return out
 

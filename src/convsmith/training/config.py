@@ -137,6 +137,24 @@ class Training(BaseModel):
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="Decay per update of the running mean of the weights that is validated and kept; 0 is off"
     )
+    snapshots: int = Field(
+        default=0, ge=0, le=99, description="Copies of the weights kept over the last quarter of the run, for averages and ensembles"
+    )
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of dropout in every dropout layer, else before the last layer; by default the network's",
+    )
+    drop_connect: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the weights of linear layers left out in each update; 0 is off"
+    )
+    stochastic_depth: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of images for which the last residual branch is left out, less for earlier ones; 0 is off",
+    )
     clip: float = Field(default=0.0, ge=0, description="Largest global norm of the gradient; 0 is off")
     precision: Precision = Field(default="auto", description="Arithmetic of the network; auto times both and takes bfloat16 when faster")
     channels_last: bool | Literal["auto"] = Field(default="auto", description="Memory layout NHWC; auto times both and takes the faster")
@@ -184,5 +202,7 @@ class Training(BaseModel):
         rules = [rule for phase in range(len(plan.phases) + 1) for rule in plan.rules_of(phase)]
         if self.precision == "bfloat16":
             raise ValueError("a plan is emulated in float32; leave precision at auto or float32, and give bf16 in the plan")
+        if self.drop_connect:
+            raise ValueError("drop_connect is not emulated under a plan; set drop_connect=0, or use dropout")
         if any(rule.pseudo_gradient == "lsq" for rule in rules):
             raise ValueError("learned steps (lsq) are not kept by a run; train them in Python, with precision.emulate")

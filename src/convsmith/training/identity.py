@@ -29,8 +29,10 @@ def require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
 
     Raises: UsageError naming the first difference.
     """
+    # settings that the version which began the run did not have yet count as their defaults
+    begun = Training.model_validate(before["config"]).model_dump(mode="json")
     for key, value in now["config"].items():
-        was = before["config"].get(key)
+        was = begun.get(key)
         if key not in MAY_CHANGE and was != value:
             raise UsageError(f"the run to resume has {key}={was!r}, now it is {value!r}; resume with the same, or start a new run")
     if before["labels"] != now["labels"]:

@@ -16,7 +16,7 @@ from torch import nn
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import DivergenceError
-from convsmith.training import checkpoints, losses, planning
+from convsmith.training import checkpoints, losses, planning, snapshots
 from convsmith.training.config import Training
 from convsmith.training.feed import Feed
 from convsmith.training.identity import identity, require_same
@@ -112,6 +112,7 @@ class _Trainer:
         self.feed.take_waits()
         while (stopped := self._stops(run, interrupt)) is None:
             self._update(run)
+            self._keep(run)
             if run.step % run.plan.steps_per_epoch == 0 or run.step == run.plan.steps:
                 self._end_epoch(run)
             self._replan(run)
@@ -188,6 +189,14 @@ class _Trainer:
         if steps is not None and (steps := self.team.first(steps)) != run.plan.steps:
             run.plan = run.plan.ending_at(steps, run.step)
             self.voice.event("replan", step=run.step, steps=steps)
+
+    def _keep(self, run: Run) -> None:
+        """Write the weights, or their running mean, where a snapshot is due after this update."""
+        count = self.config.snapshots
+        number = snapshots.due(run.plan.at(run.step), count)
+        if self.folder and number > snapshots.due(run.plan.at(run.step - 1), count):
+            source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
+            self._write(snapshots.path(self.folder, number).name, {"model": weights_of(source), "step": run.step})
 
     def _save(self, run: Run) -> None:
         self.saved_at = time.perf_counter()

@@ -64,7 +64,8 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
         + (pixel_bytes(val, preprocess) if val else 0)
         + saved_bytes
         + weight_bytes * (2 + _moments(config) + 2 * bool(config.ema)),
-        disk_bytes=weight_bytes * (3 + _moments(config) + bool(config.ema)) + 2 * FILE_OVERHEAD_BYTES,
+        disk_bytes=weight_bytes * (3 + _moments(config) + bool(config.ema) + config.snapshots)
+        + (2 + config.snapshots) * FILE_OVERHEAD_BYTES,
         steps=plan.steps,
         step_s=step_s,
         arithmetic=plan.arithmetic,
@@ -89,6 +90,9 @@ def _saved_bytes(module: nn.Module, config: Training, feed: Feed, weights: torch
         return tensor
 
     updater = Updater(module, config, feed.preprocess, weights, axes=feed.colour_axes)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        logits, _, _ = updater.forward(next(feed.read(0)))
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logits, _, _ = updater.forward(next(feed.read(0)))
+    finally:
+        updater.close()
     return sum(held.values()) + logits.numel() * 4

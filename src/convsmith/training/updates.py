@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from convsmith.data.preprocess import Preprocess
+from convsmith.errors import UsageError
 from convsmith.precision.planned_optimizer import PlannedOptimizer
-from convsmith.training import emulation, optimizers
+from convsmith.training import emulation, noise, optimizers
 from convsmith.training.augmentation import Mixture, augmented, mixed
 from convsmith.training.blocks import blocks
 from convsmith.training.chance import key
@@ -54,6 +55,9 @@ class Updater:
         self.weights = None if weights is None else weights.to(self.device)
         self.arithmetic = Arithmetic()
         self.blocks = blocks(module, config.transfer) if config.transfer.strategy != "none" else ()
+        self._quiet = noise.attach(module, config)
+        if config.drop_connect and self.team.size > 1:
+            raise UsageError("drop_connect works in one process only; set drop_connect=0 or start without torchrun")
         self.emulated = None if config.plan is None else emulation.emulated(module, config, preprocess, self.device, self.team)
         inner = optimizers.build(module, config, self.blocks)
         constrain = functools.partial(optimizers.limit_norm, most=config.max_norm) if config.max_norm else None
@@ -122,7 +126,8 @@ class Updater:
                     parameter.requires_grad_(learns)
 
     def close(self) -> None:
-        """Give back every parameter as trainable as it was."""
+        """Give back every parameter as trainable as it was, and the network without the noise of the training."""
+        self._quiet()
         for block in self.blocks:
             for parameter in block.parameters:
                 parameter.requires_grad_(True)
@@ -152,7 +157,8 @@ class Updater:
         )
         x_nchw, mixture = mixed(x_nchw, part.indices, self.config.augment, seed=self.config.seed, epoch=part.epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
-            logits = self._network(x_nchw)
+            drop = self.config.drop_connect
+            logits = noise.with_dropped_connections(self.module, drop, x_nchw) if drop else self._network(x_nchw)
         return logits, part.labels.to(self.device, non_blocking=True), mixture
 
 

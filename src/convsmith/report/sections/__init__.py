@@ -8,6 +8,7 @@ from typing import Any
 
 from convsmith.report.sections import (
     accuracy,
+    averages,
     bits,
     certificate,
     choices,
@@ -38,6 +39,9 @@ SECTIONS = (
     Section("images", "The data", images.build, "The data of this run was not recorded."),
     Section("training", "Training", training.build, "Nothing was trained in this run."),
     Section("accuracy", "How good it is", accuracy.build, "The network was not evaluated in this run."),
+    Section(
+        "averages", "Looking more than once", averages.build, "Averages were not measured in this run; convsmith average measures them."
+    ),
     Section("cost", "What it costs", cost.build, "The cost was not analysed in this run."),
     Section("bits", "Fewer bits", bits.build, "Smaller number formats were not tried in this run; convsmith precision tries them."),
     Section("certificate", "What is proved", certificate.build, "Nothing was proved in this run; convsmith precision certify proves it."),
