@@ -23,6 +23,7 @@ NB_MODULE(_native, m) {
     bind_binary(m);
     bind_blocks(m);
     bind_convolution(m);
+    bind_gradient(m);
     bind_integer(m);
     bind_packing(m);
     bind_resample(m);

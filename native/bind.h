@@ -28,6 +28,7 @@ Convolution convolution_of(const std::vector<int>& sizes);
 void bind_binary(nanobind::module_& m);
 void bind_blocks(nanobind::module_& m);
 void bind_convolution(nanobind::module_& m);
+void bind_gradient(nanobind::module_& m);
 void bind_integer(nanobind::module_& m);
 void bind_packing(nanobind::module_& m);
 void bind_resample(nanobind::module_& m);

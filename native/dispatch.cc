@@ -21,6 +21,7 @@ namespace convsmith {
                       const Key&);                                                                          \
     extern const BinaryTable kBinary;                                                                       \
     extern const ConvolutionTable kConvolutions;                                                            \
+    extern const ConvolutionGradient kGradient;                                                             \
     extern const OperatorTable kOperators;                                                                  \
     extern const IntegerTable kIntegers;                                                                    \
     void rounded_wide(const RoundedPlan&, const RoundedTile&);                                              \
@@ -36,6 +37,9 @@ CONVSMITH_DECLARE(avx2)
 CONVSMITH_DECLARE(avx512)
 namespace avx512vnni {
 extern const IntegerTable kIntegers;
+}
+namespace avx512bf16 {
+extern const ConvolutionAlgorithm kBfloat16Gemm;
 }
 namespace avx512vpopcntdq {
 extern const BinaryTable kBinary;
@@ -57,6 +61,20 @@ const IntegerTable& reference_integers() {
     return table;
 }
 
+#if defined(CONVSMITH_X86_LEVELS)
+// The convolutions of the level avx512 and the one in bfloat16.
+const ConvolutionTable& with_bfloat16() {
+    static const std::vector<const ConvolutionAlgorithm*> entries = [] {
+        const ConvolutionTable& before = avx512::kConvolutions;
+        std::vector<const ConvolutionAlgorithm*> list(before.entries, before.entries + before.count);
+        list.push_back(&avx512bf16::kBfloat16Gemm);
+        return list;
+    }();
+    static const ConvolutionTable table = {entries.data(), int(entries.size())};
+    return table;
+}
+#endif
+
 }  // namespace
 
 const std::vector<Level>& levels() {
@@ -68,6 +86,7 @@ const std::vector<Level>& levels() {
              count_reference,
              round_blocks_reference,
              &kReferenceConvolutions,
+             &kReferenceGradient,
              &portable::kOperators,
              &reference_integers(),
              &kReferenceBinary,
@@ -75,25 +94,26 @@ const std::vector<Level>& levels() {
              nullptr,
              resample_reference},
             {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
-             &portable::kConvolutions, &portable::kOperators, &portable::kIntegers, &portable::kBinary,
-             CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample}};
+             &portable::kConvolutions, &portable::kGradient, &portable::kOperators, &portable::kIntegers,
+             &portable::kBinary, CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
-                            &avx2::kConvolutions, &avx2::kOperators, &avx2::kIntegers, &avx2::kBinary,
+                            &avx2::kConvolutions, &avx2::kGradient, &avx2::kOperators, &avx2::kIntegers, &avx2::kBinary,
                             CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
-                            &avx512::kConvolutions, &avx512::kOperators, &avx512::kIntegers, &avx512::kBinary,
-                            CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample});
-        // Only kernels of codes, and of packed signs where the processor counts bits, differ from those of the level
-        // before: no processor of this level counts bits without the former.
+                            &avx512::kConvolutions, &avx512::kGradient, &avx512::kOperators, &avx512::kIntegers,
+                            &avx512::kBinary, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample});
+        // Only kernels of codes, of packed signs where the processor counts bits, and one of bfloat16, differ from
+        // those of the level before: no processor of this level counts bits without the former.
         if (list.back().name == std::string("avx512") && __builtin_cpu_supports("avx512vnni")) {
             Level better = list.back();
             better.name = "avx512vnni";
             better.integers = &avx512vnni::kIntegers;
+            if (__builtin_cpu_supports("avx512bf16")) better.convolutions = &with_bfloat16();
             if (__builtin_cpu_supports("avx512vpopcntdq")) better.binary = &avx512vpopcntdq::kBinary;
             list.push_back(better);
         }

@@ -7,6 +7,7 @@
 #include "binary.h"
 #include "blocks.h"
 #include "convolution.h"
+#include "gradient.h"
 #include "integer.h"
 #include "operators.h"
 #include "resample.h"
@@ -22,6 +23,7 @@ struct Level {
     CountRange count;
     RoundBlocks round_blocks;
     const ConvolutionTable* convolutions;
+    const ConvolutionGradient* gradient;
     const OperatorTable* operators;
     const IntegerTable* integers;
     const BinaryTable* binary;

@@ -10,7 +10,8 @@ import pytest
 
 KERNELS = Path(__file__).parent / "kernels"
 CONTRACTS = [
-    str(KERNELS / f"test_{name}.py") for name in ("algorithms_contract", "kernels_integers", "kernels_binary", "kernels_resampling")
+    str(KERNELS / f"test_{name}.py")
+    for name in ("algorithms_contract", "kernels_gradients", "kernels_integers", "kernels_binary", "kernels_resampling")
 ]
 
 

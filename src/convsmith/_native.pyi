@@ -96,6 +96,16 @@ def integer_convolve(
     workspace: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
+def gradient_workspace_bytes(level: str, sizes: list[int]) -> int: ...
+def weight_gradient(
+    level: str,
+    sizes: list[int],
+    x: NDArray[np.float32],
+    dy: NDArray[np.float32],
+    dw: NDArray[np.float32],
+    workspace: NDArray[np.float32],
+    threads: int,
+) -> None: ...
 def default_threads() -> int: ...
 
 class Rounder:

@@ -16,6 +16,9 @@ from convsmith.kernels import ALGORITHMS, ConvolutionShape, integer_native, nati
 ALONE_OPERATIONS: Final = 400_000
 """Multiplications and additions below which one thread is quicker than two."""
 
+FLOAT32: Final = 1e-4
+"""Error above which an algorithm is taken only where it is asked for: bfloat16 operands."""
+
 WIDE: Final = 7
 """Output columns from which integer convolutions read pixels where they lie: with fewer, packing those of several rows fills the tiles."""
 
@@ -89,9 +92,9 @@ def candidates(shape: ConvolutionShape, level: str, accuracy: float | None) -> l
     """
     kernels = native if shape.dtype == "float32" else integer_native
     names = [name for name in kernels.names(level) if kernels.supports(name, shape)]
-    if accuracy is not None:
-        # nothing is more accurate than a sum of the products themselves: the direct ones always remain
-        names = [name for name in names if name in DIRECT or ALGORITHMS[name].accuracy <= accuracy]
+    # nothing is more accurate than a sum of the products themselves: the direct ones always remain
+    limit = FLOAT32 if accuracy is None else accuracy
+    names = [name for name in names if name in DIRECT or ALGORITHMS[name].accuracy <= limit]
     if not names:
         raise UnsupportedError("no algorithm supports it")
     return names

@@ -47,6 +47,7 @@ class Config(Images):
     deterministic: bool = Field(False, description="Repeat bit for bit")
     threads: int = Field(0, ge=0, description="Processor threads; 0 times all and one and takes the faster")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute")
+    kernels: Literal["torch", "native"] = Field("torch", description="Whose convolutions; native measures each layer against torch's")
     training: Training = Field(default_factory=lambda: Training(), description="Every setting of the training")
 
 
@@ -161,7 +162,9 @@ def wanted(config: Config) -> dict[str, Any]:
     """Return the training settings that were asked for, those with a flag of their own included."""
     flags: dict[str, Any] = {"time_s": config.time, "epochs": config.epochs, "batch": config.batch, "learning_rate": config.learning_rate}
     shared = {"seed": config.seed, "workers": config.workers, "threads": config.threads, "device": config.device}
-    always = {"deterministic": config.deterministic} if config.deterministic else {}
+    always: dict[str, Any] = {"deterministic": True} if config.deterministic else {}
+    if config.kernels != "torch":
+        always["kernels"] = config.kernels
     if config.plan is not None:
         from convsmith.precision.plan import Plan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,12 @@ def native_algorithm(name: str) -> Algorithm:
     )
 
 
+def bfloat16_bound(shape: ConvolutionShape) -> float:
+    """Return the bound of sums of products of operands rounded to 8 significant bits, relative to ``sum(|x| |w|)``."""
+    u = 2.0**-9
+    return (2 * u + u * u) + (1 + u) ** 2 * summation_bound(shape)
+
+
 def integer_algorithm(name: str) -> Algorithm:
     """Return an algorithm on codes of the native module: ``run`` gives int32 sums, which are exact."""
     return Algorithm(
@@ -104,6 +110,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
     **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *WINOGRAD)},
+    "gemm_bfloat16": replace(native_algorithm("gemm_bfloat16"), error_bound=bfloat16_bound, accuracy=1e-2),
     **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_direct", "int8_depthwise")},
 }
 

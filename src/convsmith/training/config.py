@@ -173,7 +173,10 @@ class Training(BaseModel):
     count_every: int = Field(
         default=0, ge=0, description="Updates between counts of overflow, underflow and stagnation under a plan; 0 counts none"
     )
-    kernels: Literal["torch"] = Field(default="torch", description="Whose convolutions compute the network")
+    kernels: Literal["torch", "native"] = Field(
+        default="torch",
+        description="Whose convolutions compute the network; native measures each layer and takes torch's where that is quicker",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -189,6 +192,8 @@ class Training(BaseModel):
             raise ValueError("rate_scale is for networks trained from scratch; set transfer.strategy=none or rate_scale=none")
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}; each must be at least 0 and below 1")
+        if self.kernels == "native" and (self.precision == "bfloat16" or self.device == "cuda"):
+            raise ValueError("kernels=native computes in float32 on the processor; set precision=float32, or kernels=torch")
         if self.plan is not None:
             self._check_plan()
         if self.schedule.warmup >= self.epochs:

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from convsmith.data.preprocess import Preprocess
 from convsmith.errors import DivergenceError
 from convsmith.training import checkpoints, losses, planning, snapshots
 from convsmith.training.config import Training
+from convsmith.training.convolution_ways import CHOICES
 from convsmith.training.feed import Feed
 from convsmith.training.identity import identity, require_same
 from convsmith.training.listening import Listener, Voice, checkpoint_folder
+from convsmith.training.native_convolution import native_convolutions
 from convsmith.training.network import check_fits, device_of
 from convsmith.training.processes import Team, team
 from convsmith.training.results import Fit, StoppedBy, peak_memory_bytes
@@ -53,13 +55,21 @@ def fit(
     """
     config = config or Training()
     folder = checkpoint_folder(record, checkpoints_in)
-    with settings(config), team() as processes:
+    with settings(config), team() as processes, kernels_of(module, config):
         voice = Voice(record, progress) if processes.leads else Voice(None, None)
         trainer = _Trainer(module, dataset, config, preprocess, voice, folder, processes)
         run = trainer.begin(resume)
         with interrupts() as interrupt:
             stopped = trainer.train(run, interrupt)
+        if config.kernels == "native":
+            voice.event("kernels", layers=CHOICES.table())
         return trainer.finish(run, stopped)
+
+
+def kernels_of(module: nn.Module, config: Training) -> AbstractContextManager[None]:
+    if config.kernels == "torch":
+        return nullcontext()
+    return native_convolutions(module, deterministic=config.deterministic)
 
 
 class _Trainer:

@@ -60,6 +60,8 @@ class Plan:
 def candidates(config: Training, device: torch.device) -> tuple[Arithmetic, ...]:
     """Return the arithmetics that the configuration leaves open; the plain one alone where results must repeat bit for bit."""
     plain = "float32" if config.precision == "auto" else config.precision
+    if config.kernels == "native":
+        return (Arithmetic("float32", config.channels_last is not False),)
     if config.deterministic or config.plan is not None:
         return (Arithmetic(plain, config.channels_last is True),)
     formats = ("float32", "bfloat16") if config.precision == "auto" and _has_bfloat16(device) else (plain,)
