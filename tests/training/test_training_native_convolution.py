@@ -61,11 +61,15 @@ def test_every_native_way_against_float64(case: Any) -> None:
             close(ways.input_gradient(dy, x_shape, w, sizes, lambda *given, name=name: ways.convolve(name, *given)), exact_x.grad)  # type: ignore[misc]
 
 
-def test_the_operators_keep_torchs_contract() -> None:
-    x, w = torch.randn(2, 3, 6, 6, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
-    torch.library.opcheck(
-        conv2d, (x, w, [1, 1], [1, 1], [1, 1], 1), test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
-    )
+@pytest.mark.parametrize("last", [False, True])
+def test_the_operators_keep_torchs_contract(last: bool) -> None:
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, w = (torch.randn(size).contiguous(memory_format=layout).requires_grad_() for size in ((2, 3, 6, 6), (4, 3, 3, 3)))
+    given, tests = ([1, 1], [1, 1], [1, 1], 1), ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(conv2d, (x, w, *given), test_utils=tests)
+    dy = torch.randn(2, 4, 6, 6).contiguous(memory_format=layout)
+    for operator in (native_convolution.conv2d_input_gradient, native_convolution.conv2d_weight_gradient):
+        torch.library.opcheck(operator, (dy, x.detach(), w.detach(), *given), test_utils=("test_schema", "test_faketensor"))
 
 
 def test_layers_change_their_way_and_back() -> None:

@@ -84,7 +84,7 @@ def native_algorithm(name: str) -> Algorithm:
 
 def bfloat16_bound(shape: ConvolutionShape) -> float:
     """Return the bound of sums of products of operands rounded to 8 significant bits, relative to ``sum(|x| |w|)``."""
-    u = 2.0**-9
+    u = 2.0**-8
     return (2 * u + u * u) + (1 + u) ** 2 * summation_bound(shape)
 
 

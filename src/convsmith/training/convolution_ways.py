@@ -161,7 +161,7 @@ def input_gradient(
     """
     (sh, sw), (ph, pw), groups = sizes.stride, sizes.padding, sizes.groups
     rows, columns = x_shape[2:]
-    found = torch.zeros(x_shape, dtype=dy.dtype, memory_format=torch.channels_last) if max(sh, sw) > 1 else None
+    found = zeros_last(x_shape, dy) if max(sh, sw) > 1 else None
     for i in range(min(sh, rows)):
         for j in range(min(sw, columns)):
             a = phase(i, rows, dy.shape[2], w.shape[2], sh, ph)
@@ -176,4 +176,8 @@ def input_gradient(
             if found is None:
                 return part
             found[:, :, i::sh, j::sw] = part
-    return found if found is not None else torch.zeros(x_shape, dtype=dy.dtype, memory_format=torch.channels_last)
+    return found if found is not None else zeros_last(x_shape, dy)
+
+
+def zeros_last(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last).zero_()

@@ -20,8 +20,7 @@ from convsmith.training.convolution_ways import CHOICES, TORCH, Sizes
 
 
 def sizes_of(stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Sizes:
-    pairs = [cast(tuple[int, int], tuple(values)) for values in (stride, padding, dilation)]
-    return Sizes(*pairs, groups)
+    return Sizes((stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]), groups)
 
 
 def natively(*tensors: Tensor) -> bool:
@@ -36,6 +35,11 @@ def is_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
+def last(x: Tensor) -> Tensor:
+    """Return images with channels last, as the operators give them whatever they get."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def torch_gradients(dy: Tensor, x: Tensor, w: Tensor, sizes: Sizes, mask: list[bool]) -> Tensor:
     """Return one of torch's own gradients."""
     found = torch.ops.aten.convolution_backward(
@@ -46,9 +50,9 @@ def torch_gradients(dy: Tensor, x: Tensor, w: Tensor, sizes: Sizes, mask: list[b
 
 @torch.library.custom_op("convsmith::conv2d", mutates_args=())
 def conv2d(x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Tensor:
-    """Convolve NCHW by KCRS."""
+    """Convolve NCHW by KCRS; channels last."""
     sizes = sizes_of(stride, padding, dilation, groups)
-    found = {TORCH: lambda: torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)}
+    found = {TORCH: lambda: last(torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups))}
     if natively(x, w):
         for name in ways.names_for(tuple(x.shape), tuple(w.shape), sizes.attributes()):
             found[name] = lambda name=name: ways.convolve(name, x, w, sizes.attributes())  # type: ignore[misc]
@@ -61,13 +65,13 @@ def conv2d_input_gradient(
 ) -> Tensor:
     """Return the gradient of the image; of ``x`` only the sizes matter."""
     sizes, shape = sizes_of(stride, padding, dilation, groups), tuple(x.shape)
-    found = {TORCH: lambda: torch_gradients(dy, x, w, sizes, [True, False])}
+    found = {TORCH: lambda: last(torch_gradients(dy, x, w, sizes, [True, False]))}
     whole = max(dilation) == 1 and all(p < size for p, size in zip(padding, w.shape[2:], strict=True))
     if whole and natively(dy, w):
         for name in image_names(dy, w, sizes):
             found[name] = lambda name=name: ways.input_gradient(dy, shape, w, sizes, lambda *given: ways.convolve(name, *given))  # type: ignore[misc]
     elif whole and dy.dtype == torch.float64:
-        found = {"phases": lambda: ways.input_gradient(dy, shape, w, sizes, torch_convolution)}
+        found = {"phases": lambda: last(ways.input_gradient(dy, shape, w, sizes, torch_convolution))}
     return CHOICES.run(key("image", shape, tuple(w.shape), sizes, is_last(dy)), found)
 
 
@@ -93,7 +97,7 @@ def conv2d_weight_gradient(
 ) -> Tensor:
     """Return the gradient of the weights; of ``w`` only the sizes matter."""
     sizes, shape = sizes_of(stride, padding, dilation, groups), tuple(w.shape)
-    found = {TORCH: lambda: torch_gradients(dy, x, w, sizes, [False, True])}
+    found = {TORCH: lambda: torch_gradients(dy, x, w, sizes, [False, True]).contiguous()}
     if natively(dy, x):
         found["pixels"] = lambda: ways.weight_gradient(dy, x, shape, sizes)
     return CHOICES.run(key("weights", tuple(x.shape), shape, sizes, is_last(x)), found)
@@ -101,17 +105,17 @@ def conv2d_weight_gradient(
 
 @conv2d.register_fake
 def _(x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Tensor:
-    return torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+    return last(torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups))
 
 
 @conv2d_input_gradient.register_fake
 def _(dy: Tensor, x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 @conv2d_weight_gradient.register_fake
 def _(dy: Tensor, x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Tensor:
-    return torch.empty_like(w)
+    return torch.empty_like(w, memory_format=torch.contiguous_format)
 
 
 def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -141,7 +145,7 @@ class NativeConv2d(nn.Conv2d):
         ):
             return super().forward(input)
         pairs = [list(values) for values in (self.stride, self.padding, self.dilation)]
-        y = conv2d(input, self.weight, *pairs, self.groups)
+        y: Tensor = conv2d(input, self.weight, *pairs, self.groups)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
