@@ -52,7 +52,8 @@ def contestants(n: int, layer: tuple[int, ...]) -> dict[str, dict[str, Run]]:
     for name in image_names(dy, w, sizes):
         way: Run = lambda name=name: ways.input_gradient(last["dy"], tuple(x.shape), w, sizes, lambda *given: ways.convolve(name, *given))  # type: ignore[misc]  # noqa: E731
         found["image"][name] = way
-    found["weights"]["pixels"] = lambda: ways.weight_gradient(last["dy"], last["x"], tuple(w.shape), sizes)
+    for name in ways.gradient_names(tuple(x.shape), tuple(w.shape), sizes):
+        found["weights"][name] = lambda name=name: ways.weight_gradient(name, last["dy"], last["x"], tuple(w.shape), sizes)  # type: ignore[misc]
     return found
 
 

@@ -21,7 +21,7 @@ namespace convsmith {
                       const Key&);                                                                          \
     extern const BinaryTable kBinary;                                                                       \
     extern const ConvolutionTable kConvolutions;                                                            \
-    extern const ConvolutionGradient kGradient;                                                             \
+    extern const GradientTable kGradients;                                                                  \
     extern const OperatorTable kOperators;                                                                  \
     extern const IntegerTable kIntegers;                                                                    \
     void rounded_wide(const RoundedPlan&, const RoundedTile&);                                              \
@@ -86,7 +86,7 @@ const std::vector<Level>& levels() {
              count_reference,
              round_blocks_reference,
              &kReferenceConvolutions,
-             &kReferenceGradient,
+             &kReferenceGradients,
              &portable::kOperators,
              &reference_integers(),
              &kReferenceBinary,
@@ -94,18 +94,18 @@ const std::vector<Level>& levels() {
              nullptr,
              resample_reference},
             {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
-             &portable::kConvolutions, &portable::kGradient, &portable::kOperators, &portable::kIntegers,
+             &portable::kConvolutions, &portable::kGradients, &portable::kOperators, &portable::kIntegers,
              &portable::kBinary, CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
-                            &avx2::kConvolutions, &avx2::kGradient, &avx2::kOperators, &avx2::kIntegers, &avx2::kBinary,
-                            CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample});
+                            &avx2::kConvolutions, &avx2::kGradients, &avx2::kOperators, &avx2::kIntegers,
+                            &avx2::kBinary, CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
-                            &avx512::kConvolutions, &avx512::kGradient, &avx512::kOperators, &avx512::kIntegers,
+                            &avx512::kConvolutions, &avx512::kGradients, &avx512::kOperators, &avx512::kIntegers,
                             &avx512::kBinary, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample});
         // Only kernels of codes, of packed signs where the processor counts bits, and one of bfloat16, differ from
         // those of the level before: no processor of this level counts bits without the former.
@@ -148,6 +148,10 @@ const auto& algorithm_of(const Level& level, const Table& table, const std::stri
 
 const ConvolutionAlgorithm& convolution_algorithm(const Level& level, const std::string& name) {
     return algorithm_of(level, *level.convolutions, name);
+}
+
+const GradientAlgorithm& gradient_algorithm(const Level& level, const std::string& name) {
+    return algorithm_of(level, *level.gradients, name);
 }
 
 const IntegerAlgorithm& integer_algorithm(const Level& level, const std::string& name) {

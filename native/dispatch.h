@@ -23,7 +23,7 @@ struct Level {
     CountRange count;
     RoundBlocks round_blocks;
     const ConvolutionTable* convolutions;
-    const ConvolutionGradient* gradient;
+    const GradientTable* gradients;
     const OperatorTable* operators;
     const IntegerTable* integers;
     const BinaryTable* binary;
@@ -41,6 +41,7 @@ const Level* find_level(const std::string& name);
 // These throw std::invalid_argument when there is none of that name.
 const Level& level_of(const std::string& name);
 const ConvolutionAlgorithm& convolution_algorithm(const Level& level, const std::string& name);
+const GradientAlgorithm& gradient_algorithm(const Level& level, const std::string& name);
 const IntegerAlgorithm& integer_algorithm(const Level& level, const std::string& name);
 
 // The level that the environment variable CONVSMITH_ISA names, null when there is none of that name; the best level

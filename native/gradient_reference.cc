@@ -39,15 +39,20 @@ void gradient_of_output(void* context, size_t k, int) {
                     float(sum_over_pixels(job, int(k), c, r, s));
 }
 
-size_t workspace_bytes(const Convolution&) { return 0; }
+bool supports(const Convolution&) { return true; }
+
+size_t workspace_bytes(const Convolution&, int) { return 0; }
 
 void weights(const Convolution& v, const float* x, const float* dy, float* dw_kcrs, void*, int threads) {
     Job job{v, x, dy, dw_kcrs};
     parallel_parts(size_t(v.k), threads, gradient_of_output, &job);
 }
 
+const GradientAlgorithm loops = {"loops", supports, workspace_bytes, weights};
+const GradientAlgorithm* const entries[] = {&loops};
+
 }  // namespace
 
-const ConvolutionGradient kReferenceGradient = {workspace_bytes, weights};
+const GradientTable kReferenceGradients = {entries, 1};
 
 }  // namespace convsmith

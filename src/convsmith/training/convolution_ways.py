@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convsmith.kernels import ALGORITHMS, convolution_shape, instruction_set, native, tuner
+from convsmith.kernels import ALGORITHMS, convolution_shape, gradients, instruction_set, native, tuner
 
 MOST_ERROR: Final = 2e-5
 """Accuracy that a native algorithm must have to be taken: up to F(4x4,3x3)."""
@@ -97,6 +96,11 @@ def names_for(x_shape: tuple[int, ...], w_shape: tuple[int, ...], attributes: di
     return [name for name in able if name not in usual] + usual
 
 
+def gradient_names(x_shape: tuple[int, ...], w_shape: tuple[int, ...], sizes: Sizes) -> list[str]:
+    """Return the native ways to the gradient of the weights that are accurate enough, the usual one last."""
+    return gradients.names_for(convolution_shape(x_shape, w_shape, sizes.attributes()), MOST_ERROR)
+
+
 def nhwc(x: Tensor) -> np.ndarray[Any, Any]:
     """Return the image as a dense NHWC array, which it is already when torch keeps channels last."""
     array: np.ndarray[Any, Any] = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
@@ -111,14 +115,10 @@ def convolve(name: str, x: Tensor, w: Tensor, attributes: dict[str, Any]) -> Ten
     return torch.from_numpy(y).permute(0, 3, 1, 2)
 
 
-def weight_gradient(dy: Tensor, x: Tensor, w_shape: tuple[int, ...], sizes: Sizes) -> Tensor:
+def weight_gradient(name: str, dy: Tensor, x: Tensor, w_shape: tuple[int, ...], sizes: Sizes) -> Tensor:
     """Return the gradient of the weights, natively."""
-    module, level = importlib.import_module("convsmith._native"), instruction_set()
-    numbers = native.sizes(convolution_shape(tuple(x.shape), w_shape, sizes.attributes()))
-    dw = np.empty(w_shape, np.float32)
-    workspace = native.aligned_floats(-(-module.gradient_workspace_bytes(level, numbers) // 4))
-    module.weight_gradient(level, numbers, nhwc(x).reshape(-1), nhwc(dy).reshape(-1), dw.reshape(-1), workspace, torch.get_num_threads())
-    return torch.from_numpy(dw)
+    shape = convolution_shape(tuple(x.shape), w_shape, sizes.attributes())
+    return torch.from_numpy(gradients.weight_gradient(name, nhwc(x), nhwc(dy), shape, threads=torch.get_num_threads()))
 
 
 def adjoint_weights(w: Tensor, groups: int) -> Tensor:

@@ -99,7 +99,8 @@ def conv2d_weight_gradient(
     sizes, shape = sizes_of(stride, padding, dilation, groups), tuple(w.shape)
     found = {TORCH: lambda: torch_gradients(dy, x, w, sizes, [False, True]).contiguous()}
     if natively(dy, x):
-        found["pixels"] = lambda: ways.weight_gradient(dy, x, shape, sizes)
+        for name in ways.gradient_names(tuple(x.shape), shape, sizes):
+            found[name] = lambda name=name: ways.weight_gradient(name, dy, x, shape, sizes)  # type: ignore[misc]
     return CHOICES.run(key("weights", tuple(x.shape), shape, sizes, is_last(x)), found)
 
 
