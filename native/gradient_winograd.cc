@@ -4,8 +4,8 @@
 // Windows and gradient tiles are transformed, at each point the outer products of channels are summed over all tiles,
 // and only the sums are transformed back. The transforms are those of convolution_winograd.cc with other roles: the
 // gradient of the output takes the part of the kernel. Lavin & Gray 2016, arXiv 1509.09308, section 4.
-// Tiles come in groups whose points fit the third-level cache; sums are in the order of the tiles, so that the result
-// does not depend on the threads.
+// A thread takes some channels and some outputs, and tiles come in groups; sums are in the order of the tiles, so that
+// the result does not depend on the threads.
 #include "gradient_levels.h"
 #include "outer.h"
 #include "parts.h"
@@ -76,32 +76,37 @@ void sums_vector(const float* from, long from_step, float* to, long to_step) {
 struct Plan {
     int panels;
     long high, wide, tiles, group;  // tiles down, across, of all images, of a group
-    long left_point, right_point;   // floats of a point
-    long unit_floats;               // the sums of a tile of channels and a panel at all points
-    long unit_count;
-    bool kept;  // the sums of all units, since there is more than one group
+    Shares shares;
+    long left_point, right_point;  // floats of a point, an odd number of cache lines
+    long unit_floats;              // the sums of a tile of channels and a panel at all points
 
-    Plan(const Convolution& v, const Transforms& t)
+    Plan(const Convolution& v, const Transforms& t, int threads)
         : panels(panel_count(v.k)),
           high((v.out_h + t.m - 1) / t.m),
           wide((v.out_w + t.m - 1) / t.m),
-          tiles(v.n * high * wide) {
-        const RowTiles rows(v.c);
-        const long tile_floats = rows.count * long(kLeft) + round_up(v.k, kLanes);
-        unit_floats = t.points() * kOuterTile;
-        unit_count = long(panels) * rows.count;
-        // Sums that are kept are read and written once for each group: groups are no smaller than they are.
-        const long all_sums = unit_count * unit_floats;
-        const long budget = all_sums > kBudget ? all_sums : kBudget;
-        group = budget / (t.points() * tile_floats);
-        if (group < 1) group = 1;
+          tiles(v.n * high * wide),
+          shares(RowTiles(v.c).count, panels, 1, threads),
+          unit_floats(t.points() * kOuterTile) {
+        const long place = long(shares.most_tiles()) * kLeft + long(shares.most_panels()) * kPanel;
+        const long sums = shares.most_tiles() * shares.most_panels() * unit_floats;
+        // Points of a group stay in the second-level cache, if the sums, which are read and written for each group, do
+        // so too; else the more tiles the better, as long as the third-level cache holds their points.
+        const long near = long(caches().second) / 2 / long(sizeof(float));
+        const long far = sums > kFar ? sums : kFar;
+        group = (sums <= near ? near : far) / (t.points() * place);
+        if (group < kFewest) group = kFewest;
         if (group > tiles) group = tiles;
-        kept = group < tiles;
-        left_point = group * rows.count * kLeft;
-        right_point = group * round_up(v.k, kLanes);
+        left_point = odd_lines(group * shares.most_tiles() * kLeft);
+        right_point = odd_lines(group * shares.most_panels() * kPanel);
     }
 
-    static constexpr long kBudget = (long(16) << 20) / long(sizeof(float));
+    static constexpr long kFewest = 16, kFar = (long(4) << 20) / long(sizeof(float));
+    static constexpr long odd_lines(long floats) { return round_up(floats, kDepth) | kDepth; }
+
+    long right_floats(const Transforms& t) const { return t.points() * right_point; }
+    long worker_floats(const Transforms& t) const {
+        return t.points() * left_point + right_floats(t) + shares.most_tiles() * shares.most_panels() * unit_floats;
+    }
 };
 
 struct Job {
@@ -111,32 +116,47 @@ struct Job {
     const float* x;
     const float* dy;
     float* dw_kcrs;
-    float* left;
-    float* right;
-    float* sums;
-    long first, count;  // tiles of the group at work
+    float* workers;
+};
 
-    bool last() const { return first + count == plan.tiles; }
+// What one thread does, and its tiles at hand.
+struct Work {
+    const Job& job;
+    const Share share;
+    float* const left;
+    float* const right;
+    float* const sums;
+    long first, count;
+
+    Work(const Job& whole, int part, int worker)
+        : job(whole),
+          share(whole.plan.shares.share(part)),
+          left(whole.workers + worker * whole.plan.worker_floats(whole.transforms)),
+          right(left + whole.transforms.points() * whole.plan.left_point),
+          sums(right + whole.plan.right_floats(whole.transforms)),
+          first(0),
+          count(0) {}
 };
 
 // Transforms both tiles of one place.
-void transform_part(void* context, size_t part, int) {
-    const Job& job = *static_cast<const Job*>(context);
-    const Convolution& v = job.shape;
-    const Plan& p = job.plan;
-    const Transforms& t = job.transforms;
-    const long index = job.first + long(part), area = p.high * p.wide, n = index / area;
+void transform(const Work& w, long place) {
+    const Convolution& v = w.job.shape;
+    const Plan& p = w.job.plan;
+    const Transforms& t = w.job.transforms;
+    const long index = w.first + place, area = p.high * p.wide, n = index / area;
     const int row = int(index % area / p.wide) * t.m, column = int(index % p.wide) * t.m;
-    const Tile tile{job.x + n * v.h * v.w * v.x_pitch, row - v.pad_top, column - v.pad_left, 0, 0, 0};
+    const Tile tile{w.job.x + n * v.h * v.w * v.x_pitch, row - v.pad_top, column - v.pad_left, 0, 0, 0};
     const RowTiles rows(v.c);
-    for (int i = 0; i < rows.count; ++i)
-        for (int lane = 0; lane < rows.begin(i + 1) - rows.begin(i); lane += kLanes)
-            t.forward(v, tile, rows.begin(i) + lane, job.left + (i * job.count + long(part)) * kLeft + lane,
-                      p.left_point);
-    const float* const dy = job.dy + ((n * v.out_h + row) * v.out_w + column) * v.y_pitch;
-    for (int panel = 0; panel < p.panels; ++panel) {
-        const int width = panel_vectors(v.k, panel) * kLanes;
-        float* const to = job.right + panel * kPanel * job.count + long(part) * width;
+    for (int i = 0; i < w.share.tiles; ++i) {
+        const int begin = rows.begin(w.share.first_tile + i), end = rows.begin(w.share.first_tile + i + 1);
+        float* const to = w.left + (i * w.count + place) * kLeft;
+        for (int lane = 0; lane < end - begin; lane += kLanes)
+            t.forward(v, tile, begin + lane, to + lane, p.left_point);
+    }
+    const float* const dy = w.job.dy + ((n * v.out_h + row) * v.out_w + column) * v.y_pitch;
+    for (int j = 0; j < w.share.panels; ++j) {
+        const int panel = w.share.first_panel + j, width = panel_vectors(v.k, panel) * kLanes;
+        float* const to = w.right + j * kPanel * w.count + place * width;
         for (int lane = 0; lane < width; lane += kLanes) {
             const int channel = panel * kPanel + lane;
             t.gradient(dy + channel, v.y_pitch, long(v.out_w) * v.y_pitch, v.out_h - row, v.out_w - column,
@@ -145,49 +165,62 @@ void transform_part(void* context, size_t part, int) {
     }
 }
 
-// Adds up one tile of channels and one panel of outputs at all points; the last group's goes back to the weights.
-void add_part(void* context, size_t part, int worker) {
-    const Job& job = *static_cast<const Job*>(context);
-    const Convolution& v = job.shape;
-    const Plan& p = job.plan;
-    const Transforms& t = job.transforms;
+// Adds up the group's tiles at all points, a point after the other, whose factors stay in the cache.
+void add_group(const Work& w) {
+    const Plan& p = w.job.plan;
+    const RowTiles rows(w.job.shape.c);
+    const Depth depth{1, int(w.count), kLeft, 0};
+    for (int point = 0; point < w.job.transforms.points(); ++point)
+        for (int j = 0; j < w.share.panels; ++j)
+            for (int i = 0; i < w.share.tiles; ++i) {
+                const int tile = w.share.first_tile + i, size = rows.begin(tile + 1) - rows.begin(tile);
+                add_outer(size, panel_vectors(w.job.shape.k, w.share.first_panel + j))(
+                    w.left + point * p.left_point + i * w.count * kLeft,
+                    w.right + point * p.right_point + j * kPanel * w.count, depth, w.first == 0,
+                    w.sums + (j * w.share.tiles + i) * p.unit_floats + point * kOuterTile);
+            }
+}
+
+// Transforms the sums of a tile of channels and a panel of outputs back.
+void write_unit(const Work& w, int i, int j) {
+    const Convolution& v = w.job.shape;
+    const Transforms& t = w.job.transforms;
     const RowTiles rows(v.c);
-    const int tile = int(part % rows.count), panel = int(part / rows.count), vectors = panel_vectors(v.k, panel);
-    const int begin = rows.begin(tile), size = rows.begin(tile + 1) - begin, pitch = vectors * kLanes;
-    float* const sums = job.sums + (p.kept ? long(part) : worker) * p.unit_floats;
-    const AddOuter add = add_outer(size, vectors);
-    const Depth depth{1, int(job.count), kLeft, 0};
-    for (int point = 0; point < t.points(); ++point)
-        add(job.left + point * p.left_point + tile * job.count * kLeft,
-            job.right + point * p.right_point + panel * kPanel * job.count, depth, job.first == 0,
-            sums + point * kOuterTile);
-    if (!job.last()) return;
-    for (int at = 0; at < size * pitch; at += kLanes) t.inverse(sums + at, kOuterTile, sums + at, kOuterTile);
+    const int tile = w.share.first_tile + i, panel = w.share.first_panel + j, vectors = panel_vectors(v.k, panel);
+    const int begin = rows.begin(tile), size = rows.begin(tile + 1) - begin;
+    float* const sums = w.sums + (j * w.share.tiles + i) * w.job.plan.unit_floats;
+    for (int at = 0; at < size * vectors * kLanes; at += kLanes)
+        t.inverse(sums + at, kOuterTile, sums + at, kOuterTile);
     write_taps(sums, kOuterTile, t.taps(), begin, size, v.c, vectors, long(panel) * kPanel, v.k - panel * kPanel,
-               job.dw_kcrs);
+               w.job.dw_kcrs);
+}
+
+void sum_part(void* context, size_t part, int worker) {
+    const Job& job = *static_cast<const Job*>(context);
+    const Plan& p = job.plan;
+    Work w(job, int(part), worker);
+    for (; w.first < p.tiles; w.first += p.group) {
+        w.count = p.tiles - w.first < p.group ? p.tiles - w.first : p.group;
+        for (long place = 0; place < w.count; ++place) transform(w, place);
+        add_group(w);
+    }
+    for (int j = 0; j < w.share.panels; ++j)
+        for (int i = 0; i < w.share.tiles; ++i) write_unit(w, i, j);
 }
 
 size_t workspace_floats(const Convolution& v, const Transforms& t, int threads) {
-    const Plan p(v, t);
-    const long units = p.kept ? p.unit_count : threads;
-    return size_t(t.points() * (p.left_point + p.right_point) + units * p.unit_floats);
+    return size_t(threads * Plan(v, t, threads).worker_floats(t));
 }
 
 void run_transforms(const Convolution& v, const Transforms& t, const float* x, const float* dy, float* dw_kcrs,
                     void* workspace, int threads) {
-    const Plan p(v, t);
+    const Plan p(v, t, threads);
     if (p.tiles == 0) {
         memset(dw_kcrs, 0, size_t(v.k) * size_t(v.c) * size_t(t.taps()) * sizeof(float));
         return;
     }
-    float* const left = static_cast<float*>(workspace);
-    float* const right = left + t.points() * p.left_point;
-    Job job{v, t, p, x, dy, dw_kcrs, left, right, right + t.points() * p.right_point, 0, 0};
-    for (; job.first < p.tiles; job.first += p.group) {
-        job.count = p.tiles - job.first < p.group ? p.tiles - job.first : p.group;
-        parallel_parts(size_t(job.count), threads, transform_part, &job);
-        parallel_parts(size_t(p.unit_count), threads, add_part, &job);
-    }
+    Job job{v, t, p, x, dy, dw_kcrs, static_cast<float*>(workspace)};
+    parallel_parts(size_t(p.shares.count()), threads, sum_part, &job);
 }
 
 template <int A, int M>
