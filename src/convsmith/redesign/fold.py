@@ -2,6 +2,7 @@
 
 ``y = gamma (W x + b - mean) / sqrt(variance + epsilon) + beta`` is again linear in x.
 
+Cost: no multiplications, two numbers fewer to read for each value and four fewer parameters for each channel.
 References: Jacob et al. 2018, arXiv:1712.05877, section 3.2.
 """
 
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from convsmith.errors import UnsupportedError
 from convsmith.graph import Graph, Node, reads, remove_node, replace_node
+from convsmith.redesign.edit import Edit
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +34,23 @@ def fold_batch_norm(graph: Graph) -> Graph:
         if layer is not None:
             graph = fold_one(graph, layer, norm)
     return graph
+
+
+def apply(graph: Graph, edit: Edit) -> Graph:
+    """Fold the normalisation ``node``; without a node all that can be folded."""
+    if not edit.node:
+        return fold_batch_norm(graph)
+    norm = graph.node(edit.node)
+    layer = producer(graph, norm) if norm.op == "BatchNormalization" else None
+    if layer is None:
+        raise UnsupportedError(f"node {edit.node!r} ({norm.op}) is no normalisation that alone reads a layer with constant weights")
+    return fold_one(graph, layer, norm)
+
+
+def propose(graph: Graph) -> list[Edit]:
+    """Propose to fold all, where something can be folded."""
+    folds = any(node.op == "BatchNormalization" and producer(graph, node) is not None for node in graph)
+    return [Edit("fold")] if folds else []
 
 
 def producer(graph: Graph, norm: Node) -> Node | None:
