@@ -29,6 +29,7 @@ NB_MODULE(_native, m) {
     bind_resample(m);
     bind_rounded(m);
     bind_rounding(m);
+    bind_speed(m);
     bind_tensor(m);
     bind_program(m);
 }

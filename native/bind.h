@@ -34,5 +34,6 @@ void bind_packing(nanobind::module_& m);
 void bind_resample(nanobind::module_& m);
 void bind_rounded(nanobind::module_& m);
 void bind_rounding(nanobind::module_& m);
+void bind_speed(nanobind::module_& m);
 void bind_tensor(nanobind::module_& m);
 void bind_program(nanobind::module_& m);

@@ -29,6 +29,8 @@ namespace convsmith {
     void rounded_whole(const RoundedPlan&, const RoundedTile&);                                             \
     void rounded_survey(const float*, size_t, RoundedSurvey&);                                              \
     void resample(const Resample&);                                                                         \
+    int multiply_adds(size_t);                                                                              \
+    void triad(const float*, const float*, float*, float, size_t, size_t);                                  \
     }
 #define CONVSMITH_ROUNDED(level) {level::rounded_wide, level::rounded_narrow, level::rounded_whole}
 CONVSMITH_DECLARE(portable)
@@ -92,21 +94,26 @@ const std::vector<Level>& levels() {
              &kReferenceBinary,
              {rounded_reference, rounded_reference, rounded_reference},
              nullptr,
-             resample_reference},
+             resample_reference,
+             portable::multiply_adds,
+             portable::triad},
             {"portable", portable::round, portable::round_wide, portable::count, portable::round_blocks,
              &portable::kConvolutions, &portable::kGradients, &portable::kOperators, &portable::kIntegers,
-             &portable::kBinary, CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample}};
+             &portable::kBinary, CONVSMITH_ROUNDED(portable), portable::rounded_survey, portable::resample,
+             portable::multiply_adds, portable::triad}};
 #if defined(CONVSMITH_X86_LEVELS)
         __builtin_cpu_init();
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx2", avx2::round, avx2::round_wide, avx2::count, avx2::round_blocks,
                             &avx2::kConvolutions, &avx2::kGradients, &avx2::kOperators, &avx2::kIntegers,
-                            &avx2::kBinary, CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample});
+                            &avx2::kBinary, CONVSMITH_ROUNDED(avx2), avx2::rounded_survey, avx2::resample,
+                            avx2::multiply_adds, avx2::triad});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             list.push_back({"avx512", avx512::round, avx512::round_wide, avx512::count, avx512::round_blocks,
                             &avx512::kConvolutions, &avx512::kGradients, &avx512::kOperators, &avx512::kIntegers,
-                            &avx512::kBinary, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample});
+                            &avx512::kBinary, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample,
+                            avx512::multiply_adds, avx512::triad});
         // Only kernels of codes, of packed signs where the processor counts bits, and one of bfloat16, differ from
         // those of the level before: no processor of this level counts bits without the former.
         if (list.back().name == std::string("avx512") && __builtin_cpu_supports("avx512vnni")) {

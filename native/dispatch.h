@@ -13,6 +13,7 @@
 #include "resample.h"
 #include "round.h"
 #include "rounded.h"
+#include "speed.h"
 
 namespace convsmith {
 
@@ -30,6 +31,8 @@ struct Level {
     RoundedRun rounded[kCarriers];  // by Carrier
     RoundedLook look;               // null for the reference, which needs no choice
     ResamplePicture resample;
+    MultiplyAdds multiply_adds;
+    Triad triad;
 };
 
 // The levels that this build has and this processor can run, the slowest ("reference", one element at a time) first.

@@ -169,6 +169,7 @@ def test_table_and_dictionary_say_the_same() -> None:
         "macs": 0,
         "activation_bytes": 2048,
         "traffic_bytes": 10240,
+        "weight_bytes": 0,
         "field": None,
         "intensity": 0.0,
     }

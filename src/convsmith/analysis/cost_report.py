@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,8 +33,21 @@ class Layer:
     field: Field | None
 
     @property
+    def weight_bytes(self) -> int:
+        return self.parameters * FLOAT32_BYTES
+
+    @property
     def intensity(self) -> float:
         return 2 * self.macs / self.traffic_bytes if self.traffic_bytes else 0.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One more column of the table: a cell for each layer and one for the line of totals."""
+
+    heading: str
+    cells: Sequence[str]
+    total: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +86,13 @@ class Report:
         """Return the layer of that node; ``KeyError`` when there is none."""
         return {layer.name: layer for layer in self.layers}[name]
 
-    def table(self) -> str:
-        """Return the report as text, one line a layer and one of totals."""
-        return text(self)
+    def table(self, more: Sequence[Column] = ()) -> str:
+        """Return the report as text, one line a layer and one of totals, with ``more`` columns at the right."""
+        return text(self, more)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and text for JSON."""
-        layers = [{**asdict(layer), "intensity": layer.intensity} for layer in self.layers]
+        layers = [{**asdict(layer), "weight_bytes": layer.weight_bytes, "intensity": layer.intensity} for layer in self.layers]
         names = ("parameters", "macs", "activation_bytes", "weight_bytes", "intensity")
         return {
             "graph": self.graph,
@@ -90,12 +104,13 @@ class Report:
         }
 
 
-def text(report: Report) -> str:
+def text(report: Report, more: Sequence[Column] = ()) -> str:
     """Return aligned columns: one line a layer, then totals."""
-    rows = [HEADINGS, *(row(layer) for layer in report.layers)]
+    added = [column.heading for column in more]
+    rows = [(*HEADINGS, *added), *((*row(layer), *(c.cells[index] for c in more)) for index, layer in enumerate(report.layers))]
     total = f"{report.parameters:,}", quantity(report.macs), size(report.activation_bytes)
-    rows.append(("total", "", "", *total, "", "", "", f"{report.intensity:.1f}"))
-    widths = [max(len(line[column]) for line in rows) for column in range(len(HEADINGS))]
+    rows.append(("total", "", "", *total, "", "", "", f"{report.intensity:.1f}", *(column.total for column in more)))
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))) for line in rows
     ]

@@ -2,7 +2,8 @@
 
 from convsmith.compiler.interpreter import Interpreter, interpret
 from convsmith.compiler.lowering import simplify
+from convsmith.compiler.profiling import Profile, profile
 from convsmith.compiler.program import Program, build, load
 from convsmith.compiler.shipping import open_session
 
-__all__ = ["Interpreter", "Program", "build", "interpret", "load", "open_session", "simplify"]
+__all__ = ["Interpreter", "Profile", "Program", "build", "interpret", "load", "open_session", "profile", "simplify"]

@@ -41,13 +41,17 @@ def recall(path: Path | None = None) -> dict[str, list[Any]]:
 def remember(decisions: Mapping[str, list[Any]], path: Path | None = None) -> bool:
     """Add decisions to the file, replacing it at once; False where it cannot be written, which costs only time later."""
     target = path or cache_path()
+    return replace(target, {"version": VERSION, "decisions": dict(sorted({**recall(target), **decisions}.items()))})
+
+
+def replace(path: Path, content: Mapping[str, Any]) -> bool:
+    """Put a file of the cache folder in place at once; False where it cannot be written."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        together = {**recall(target), **decisions}
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w") as file:
-            json.dump({"version": VERSION, "decisions": dict(sorted(together.items()))}, file, indent=0)
-        Path(temporary).replace(target)
+            json.dump(content, file, indent=0)
+        Path(temporary).replace(path)
     except OSError:
         return False
     return True

@@ -8,16 +8,19 @@ from convsmith.training.config import Augment, Schedule, Training
 
 if TYPE_CHECKING:
     from convsmith.training.choice import choose
+    from convsmith.training.explanation import Explanation, explain
     from convsmith.training.loop import fit
     from convsmith.training.quoting import Quote, quote
     from convsmith.training.results import Fit
     from convsmith.training.scoring import score
 
-__all__ = ["Augment", "Fit", "Quote", "Schedule", "Training", "choose", "fit", "quote", "score"]
+__all__ = ["Augment", "Explanation", "Fit", "Quote", "Schedule", "Training", "choose", "explain", "fit", "quote", "score"]
 
 # loaded when used: the settings alone must come without torch and NumPy
 _WHEN_USED = {
     "choose": "convsmith.training.choice",
+    "explain": "convsmith.training.explanation",
+    "Explanation": "convsmith.training.explanation",
     "fit": "convsmith.training.loop",
     "Fit": "convsmith.training.results",
     "quote": "convsmith.training.quoting",
