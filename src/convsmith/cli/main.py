@@ -21,6 +21,12 @@ From a folder of labelled images to the smallest, fastest ConvNet that still mee
 Start with `convsmith forge FOLDER`, or `convsmith forge digits` to try it on bundled images.
 """
 
+#: Commands that are no verbs: where each is, imported when it is asked for, and its help.
+BESIDE: dict[str, tuple[str, str]] = {
+    "runs": ("convsmith.cli.runs_commands:app", "List, show, compare and remove runs."),
+    "studio": ("convsmith.cli.studio_command:app", "See, train, compare, shrink and ship in a browser, served from this machine."),
+}
+
 
 #: Commands that are no verbs: where each is, imported when it is asked for, and its help.
 BESIDE: dict[str, tuple[str, str]] = {

@@ -6,6 +6,7 @@ an event is on the disk when `Record.event` returns; one process at a time write
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -66,6 +67,29 @@ class Steady:
 
 
 @dataclass
+class Kept:
+    """Append progress to ``progress.jsonl``: at most a line a second, later one in a 3,600th of the time gone, so that a file stays small.
+
+    For whoever watches from another process; a line that cannot be written is left out, and nothing waits for the disk.
+    """
+
+    path: Path
+    least_s: float = 1.0
+    began: float = field(default_factory=time.monotonic)
+    _last: tuple[str, float] = ("", 0.0)
+
+    def __call__(self, stage: str, done: float, total: float, fields: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        pause_s = max(self.least_s, (now - self.began) / 3600)
+        if stage == self._last[0] and done < total and now - self._last[1] < pause_s:
+            return
+        self._last = (stage, now)
+        line = files.to_json({"time": _now(), "stage": stage, "done": done, "total": total} | dict(fields)) + "\n"
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+@dataclass
 class Unrecorded:
     """A listener without a folder, for jobs that only look; events go to ``hear``."""
 
@@ -90,6 +114,7 @@ class Record:
         self.folder = folder
         self.hear: Callable[[str, Mapping[str, Any]], None] | None = None
         self._steady = Steady()
+        self._kept = Kept(folder / "progress.jsonl")
 
     @property
     def checkpoints(self) -> Path:
@@ -111,8 +136,9 @@ class Record:
             self.hear(kind, fields)
 
     def progress(self, stage: str, done: float, total: float, **fields: Any) -> None:
-        """Show that ``stage`` is at ``done`` of ``total``; cheap enough to call in every step."""
+        """Show that ``stage`` is at ``done`` of ``total``, and keep it now and then; cheap enough to call in every step."""
         self._steady(stage, done, total, fields)
+        self._kept(stage, done, total, fields)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file of the run atomically."""

@@ -1,0 +1,11 @@
+"""The pages a person looks at."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from convsmith.studio.pages import entrance, home, new, queue, reference, run
+
+router = APIRouter(include_in_schema=False)
+for part in (entrance, home, new, queue, reference, run):
+    router.include_router(part.router)

@@ -1,0 +1,91 @@
+"""The page of one run: live while it runs, everything it found afterwards."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from convsmith import runs
+from convsmith.errors import ConvsmithError
+from convsmith.jobs.configuration import validate
+from convsmith.jobs.resume import is_resumable
+from convsmith.jobs.verbs import BELOW, VERBS, find
+from convsmith.report.source import open_source, quietly
+from convsmith.runs import notes
+from convsmith.studio import curves, instructions
+from convsmith.studio.rendering import page
+from convsmith.studio.state import Here
+
+router = APIRouter()
+
+LOG_LINES = 400
+
+
+@router.get("/runs/{name}")
+def show(here: Here, request: Request, name: str) -> Response:
+    """Show a run."""
+    run = here.run(name)
+    status = run.status
+    evaluation, _ = quietly(lambda source: source.evaluation(), open_source(run.folder))
+    return page(
+        request,
+        "run.html",
+        run=run,
+        status=status,
+        title=notes.read(run.folder),
+        curves=curves.of_run(run.folder),
+        summary=summary(run),
+        told=told(run),
+        has_network=run.has("weights.safetensors"),
+        evaluation=evaluation,
+        mistakes=mistakes(run),
+        resumable=status in ("stopped", "interrupted", "failed") and is_resumable(run.verb),
+        log=log(run),
+        job=next((job for job in here.queue.jobs() if job.run is not None and job.run.name == run.name), None),
+    )
+
+
+def summary(run: runs.Run) -> dict[str, Any]:
+    """Return the plain values of a run's summary."""
+    return {key: value for key, value in run.summary.items() if isinstance(value, str | int | float) and not isinstance(value, bool)}
+
+
+def told(run: runs.Run) -> dict[str, str]:
+    """Return the command and the Python that do the same as the run; its stored words where another version cannot read its settings."""
+    try:
+        if run.verb not in {**VERBS, **BELOW}:
+            raise ConvsmithError(run.verb)
+        return instructions.both(run.verb, validate(find(run.verb).module.Config, run.config))
+    except ConvsmithError:
+        return {"command": shlex.join(map(str, run.described.get("command", []))), "python": "", "yaml": ""}
+
+
+def mistakes(run: runs.Run) -> list[dict[str, Any]]:
+    """Return the worst mistakes with their pictures, none when the run has no such list."""
+    from convsmith.report.mistakes import pictures
+
+    found, _ = quietly(pictures, open_source(run.folder))
+    return list(found or ())
+
+
+def log(run: runs.Run) -> list[dict[str, Any]]:
+    """Return the last events as lines of a log."""
+    lines = curves.parse(curves.read_lines(run.folder / curves.EVENTS).lines)[-LOG_LINES:]
+    return [
+        {
+            "time": str(line.get("time", "")),
+            "kind": str(line.get("kind", "")),
+            "text": _text({key: value for key, value in line.items() if key not in ("time", "kind")}),
+        }
+        for line in lines
+    ]
+
+
+def _text(fields: dict[str, Any]) -> str:
+    if isinstance(fields.get("traceback"), list):
+        return "".join(map(str, fields["traceback"]))
+    return "  ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in fields.items())[:4000]

@@ -1,0 +1,66 @@
+"""Which files the studio may touch: those inside the allowed folders, symbolic links followed first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convsmith.errors import UsageError
+
+#: Beginnings of names that are no paths although they have a slash.
+NAMES = ("torchvision/", "timm/")
+#: Files that may run code when they are read; torch checkpoints are read with the restricted unpickler and stay allowed.
+PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
+
+
+class Outside(UsageError):
+    """A path outside the allowed folders."""
+
+
+class Roots:
+    """The allowed folders."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = tuple(dict.fromkeys(folder.expanduser().resolve() for folder in folders))
+
+    def contains(self, path: Path) -> bool:
+        """Tell whether a path, with its links followed, lies in an allowed folder."""
+        try:
+            full = path.expanduser().resolve()
+        except (OSError, RuntimeError, ValueError):  # a loop of links, an unknown home, a null byte
+            return False
+        return any(full.is_relative_to(folder) for folder in self.folders)
+
+    def require(self, path: str | Path) -> Path:
+        """Return the path with its links followed.
+
+        Raises: Outside when it lies in no allowed folder, whether it exists or not.
+        """
+        if "\0" in str(path) or not self.contains(Path(path)):
+            allowed = ", ".join(map(str, self.folders))
+            raise Outside(f"{str(path)!r} is outside the folders the studio may use: {allowed}. Start it with --allow FOLDER to add one.")
+        return Path(path).expanduser().resolve()
+
+    def check(self, value: Any) -> None:
+        """Refuse settings that name a file outside the folders, or one that is a pickle, at any depth."""
+        if isinstance(value, Mapping):
+            for item in value.values():
+                self.check(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self.check(item)
+        elif isinstance(value, str | Path):
+            self._check_text(str(value))
+
+    def _check_text(self, text: str) -> None:
+        if text.lower().endswith(PICKLES):
+            raise UsageError(f"{text!r} is a pickle, which can run code when it is read; give weights as .safetensors, .pt or .onnx")
+        path_like = any(mark in text for mark in ("/", "\\", "\0")) or text.startswith(("~", "."))
+        if not path_like:
+            try:
+                path_like = Path(text).exists() or Path(text).is_symlink()
+            except (OSError, ValueError):
+                path_like = False
+        if path_like and (not text.startswith(NAMES) or ".." in text or Path(text).exists()):
+            self.require(text)

@@ -1,0 +1,107 @@
+// The form of a new job: what it comes to is told while it is filled in, and started as jobs of their own.
+import { act, ask, say } from "./page.js";
+import { draw, line } from "./charts.js";
+
+const form = document.querySelector("#job");
+const problem = document.querySelector("#problem");
+const combinations = document.querySelector("#combinations");
+
+export function typed() {
+  const found = {};
+  for (const input of form.querySelectorAll("input[name], select[name], textarea[name]")) {
+    if (input.name && input.value.trim()) found[input.name] = input.value;
+  }
+  return found;
+}
+
+const asked = () => ({ verb: form.dataset.verb, typed: typed(), preset: form.querySelector("[data-preset]")?.value ?? "" });
+
+function tell(text) {
+  problem.hidden = !text;
+  problem.textContent = text;
+}
+
+let waiting;
+let latest = 0;
+function describe() {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    const mine = ++latest;
+    try {
+      const { jobs } = await ask("POST", "/api/verbs/describe", asked());
+      if (mine !== latest) return;
+      for (const what of ["command", "python", "yaml"]) {
+        const place = form.querySelector(`[data-told="${what}"]`);
+        if (place) place.textContent = jobs.map((job) => job[what]).join("\n");
+      }
+      combinations.textContent = jobs.length > 1 ? `${jobs.length} jobs, one for each combination` : "";
+      tell("");
+    } catch (error) {
+      if (mine === latest && form.dataset.tried) tell(error.message);
+    }
+    schedule();
+  }, 250);
+}
+
+const KINDS = ["kind", "warmup", "gamma", "power", "step", "milestones", "center", "rise", "start", "floor", "settle"];
+async function schedule() {
+  const place = document.querySelector("#schedule");
+  if (!place) return;
+  const values = typed();
+  const first = (name) => Number((values[`training.${name}`] ?? values[name] ?? "").split(",")[0]);
+  const body = { schedule: {} };
+  if (first("learning_rate") > 0) body.learning_rate = first("learning_rate");
+  if (first("epochs") > 0) body.epochs = first("epochs");
+  for (const key of KINDS) {
+    const text = values[`training.schedule.${key}`];
+    if (text === undefined) continue;
+    body.schedule[key] = key === "kind" ? text : key === "milestones" ? text.split(",").map(Number) : Number(text);
+  }
+  const said = document.querySelector("#schedule-said");
+  try {
+    const told = await ask("POST", "/api/schedule", body);
+    said.textContent = values.epochs || values["training.epochs"] ? "" : "Drawn for 20 epochs; where the epochs are chosen from the images, it stretches with them.";
+    await draw(place, () => ({ data: [line("learning rate", told, 1)], x: "epoch", y: "learning rate", showlegend: false, yMore: { rangemode: "tozero" } }));
+  } catch (error) {
+    said.textContent = error.message;
+  }
+}
+
+async function start() {
+  form.dataset.tried = "yes";
+  const missing = [...form.querySelectorAll("[required]")].find((input) => !input.value.trim());
+  if (missing) {
+    tell(`${missing.labels[0].firstChild.textContent.trim()} is needed.`);
+    missing.focus();
+    return;
+  }
+  try {
+    const { jobs } = await ask("POST", "/api/jobs", asked());
+    location.href = jobs.length === 1 ? `/jobs/${jobs[0]}` : "/jobs";
+  } catch (error) {
+    tell(error.message);
+    say(error.message, true);
+  }
+}
+
+form.addEventListener("input", describe);
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(form.querySelector('[type="submit"]'), start);
+});
+
+// Paths on the server complete as they are typed; names that are known stay in their own list.
+let completing;
+form.addEventListener("input", (event) => {
+  const input = event.target;
+  if (!("path" in input.dataset) || !input.value.includes("/")) return;
+  clearTimeout(completing);
+  completing = setTimeout(async () => {
+    const { paths } = await ask("GET", `/api/paths?prefix=${encodeURIComponent(input.value)}`).catch(() => ({ paths: [] }));
+    const list = document.querySelector("#paths");
+    list.replaceChildren(...paths.map((path) => Object.assign(document.createElement("option"), { value: path })));
+    input.setAttribute("list", "paths");
+  }, 200);
+});
+
+describe();
