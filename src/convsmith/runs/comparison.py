@@ -47,7 +47,7 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
         float(correct_a.mean()),
         float(correct_b.mean()),
         analysis.mcnemar(correct_a, correct_b, name_a=run_a.name, name_b=run_b.name),
-        _differences(run_a.config, run_b.config),
+        differences(run_a.config, run_b.config),
     )
 
 
@@ -78,12 +78,13 @@ def _label_names(run: reader.Run, labels: NDArray[np.int64]) -> list[str]:
     return [str(classes[label]) for label in labels]
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, nested ones by their whole name: ``{key: (a, b)}``."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in sorted(a.keys() | b.keys()):
         left, right = a.get(key), b.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
-            found |= _differences(left, right, f"{prefix}{key}.")
+            found |= differences(left, right, f"{prefix}{key}.")
         elif left != right:
             found[prefix + key] = (left, right)
     return found

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convsmith.studio import access
@@ -58,8 +59,8 @@ class Rate:
         return 0.0 if taken else (1 - level) / self.each_s
 
 
-class TooLarge(Exception):
-    """A body above its limit, noticed while it is read."""
+class TooLarge(HTTPException):
+    """A body above its limit, noticed while it is read; of the kind that whoever reads a body passes on."""
 
 
 class Refused(Exception):
@@ -97,7 +98,7 @@ class Guard:
         except (Refused, TooLarge) as error:
             if begun:
                 raise
-            refusal = error if isinstance(error, Refused) else Refused(413, str(error))
+            refusal = error if isinstance(error, Refused) else Refused(413, str(error.detail))
             await _refuse(refusal, scope, answer)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
@@ -134,7 +135,7 @@ class Guard:
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
-                raise TooLarge(told)
+                raise TooLarge(413, told)
             return message
 
         return counted

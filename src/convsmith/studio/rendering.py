@@ -12,9 +12,11 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from convsmith import __version__, runs
+from convsmith import runs
 from convsmith.jobs.text import printable
 from convsmith.report import units
+
+MENU = (("/", "Runs"), ("/new", "New"), ("/jobs", "Jobs"), ("/compare", "Compare"), ("/machine", "Machine"), ("/api", "API"))
 
 
 @cache
@@ -33,7 +35,7 @@ def templates() -> Environment:
         "address": lambda text: quote(str(text), safe=""),
         "island": island,
     }
-    made.globals["version"] = __version__
+    made.globals["menu"] = MENU
     return made
 
 

@@ -7,7 +7,6 @@ import signal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
@@ -109,13 +108,19 @@ def put_notes(here: Here, name: str, asked: Notes) -> Json:
     return Json(made)
 
 
+@router.get("/compare")
+def compare(here: Here, a: Annotated[str, Query(max_length=255)], b: Annotated[str, Query(max_length=255)]) -> Json:
+    """Compare two runs on the images both were tested on, with McNemar's paired test."""
+    return Json(store.compare(here.run(a).folder, here.run(b).folder))
+
+
 @router.get("/runs/{name}/curves")
 def get_curves(here: Here, name: str, most: Annotated[int, Query(ge=4, le=100_000)] = curves.SHOWN) -> Json:
     """Tell the curves of a run, thinned to at most so many points each without losing an extreme."""
     return Json(curves.of_run(here.run(name).folder, most))
 
 
-@router.get("/runs/{name}/events", response_class=EventSourceResponse)
+@router.get("/runs/{name}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
 def get_events(
     here: Here,
     request: Request,

@@ -1,5 +1,6 @@
 // The page of one run: curves that grow while it runs, its actions, its notes, its files.
 import { act, address, ask, element, island, percent, say, size } from "./page.js";
+import { watch as machine } from "./machine.js";
 import { calibration, confusion, draw, line, mark } from "./charts.js";
 
 const run = document.querySelector("#run");
@@ -193,24 +194,6 @@ embedded.addEventListener("toggle", () => {
   if (embedded.open && !frame.src) frame.src = frame.dataset.src;
 });
 
-export async function machine() {
-  const place = document.querySelector("#machine");
-  if (!place || document.hidden) return;
-  const now = await ask("GET", "/api/machine").catch(() => null);
-  if (!now) return;
-  const rows = [
-    ...now.processors.map((share, index) => [`Processor ${index + 1}`, share, percent(share)]),
-    ["Memory", now.memory_used_bytes / now.memory_bytes, `${size(now.memory_used_bytes)} of ${size(now.memory_bytes)}`],
-    ["Disk", now.disk_used_bytes / now.disk_bytes, `${size(now.disk_free_bytes)} free`],
-    ...now.gpus.map((gpu) => [gpu.name, gpu.used, `${percent(gpu.used)}, ${size(gpu.memory_used_bytes)} of ${size(gpu.memory_bytes)}, ${gpu.temperature_c} °C`]),
-  ];
-  if (now.temperature_c !== null) rows.push(["Temperature", now.temperature_c / 100, `${Math.round(now.temperature_c)} °C`]);
-  place.querySelector("dl").replaceChildren(
-    ...rows.flatMap(([title, share, text]) => [element("dt", { text: title }), element("dd", {}, element("progress", { max: 1, value: share, "aria-label": title }), ` ${text}`)]),
-  );
-  place.hidden = false;
-}
-
 if (told.series.loss.x.length || told.steps.x.length || run.dataset.status === "running") draws();
 else document.querySelector("#training .charts").hidden = true;
 if (evaluation) {
@@ -221,5 +204,4 @@ if (run.dataset.status === "running") {
   if (told.progress) progress(told.progress);
   watch();
   machine();
-  setInterval(machine, 2000);
 }
