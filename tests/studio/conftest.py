@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from convsmith import runs, studio
+from convsmith.queue import starting
 
 ADDRESS = "http://127.0.0.1:8420"
 
@@ -45,8 +46,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def made(root: Path) -> FastAPI:
-    return studio.app(root)
+def made(root: Path) -> Iterator[FastAPI]:
+    yield studio.app(root)
+    for worker in starting._STARTED:  # it would wait ten minutes for the next job
+        worker.kill()
+        worker.wait()
+    starting._STARTED.clear()
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_a_job_is_started_watched_and_aborted(made: FastAPI, client: TestClient,
     refused = client.post("/api/jobs", json={"verb": "train", "typed": {"data": "digits", "epochs": "-1"}})
     assert refused.status_code == 400 and "epochs" in refused.json()["error"]["message"]
     (number,) = client.post("/api/jobs", json={"verb": "inspect", "typed": {}}).json()["jobs"]
-    for _ in range(600):
+    for _ in range(1200):
         job = client.get(f"/api/jobs/{number}").json()
         if not job["active"]:
             break

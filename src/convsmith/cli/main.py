@@ -24,14 +24,8 @@ Start with `convsmith forge FOLDER`, or `convsmith forge digits` to try it on bu
 #: Commands that are no verbs: where each is, imported when it is asked for, and its help.
 BESIDE: dict[str, tuple[str, str]] = {
     "runs": ("convsmith.cli.runs_commands:app", "List, show, compare and remove runs."),
-    "studio": ("convsmith.cli.studio_command:app", "See, train, compare, shrink and ship in a browser, served from this machine."),
-}
-
-
-#: Commands that are no verbs: where each is, imported when it is asked for, and its help.
-BESIDE: dict[str, tuple[str, str]] = {
-    "runs": ("convsmith.cli.runs_commands:app", "List, show, compare and remove runs."),
     "queue": ("convsmith.cli.queue_commands:app", "Let jobs wait for processors and run in the background; list, stop and resume them."),
+    "studio": ("convsmith.cli.studio_command:app", "See, train, compare, shrink and ship in a browser, served from this machine."),
     "worker": ("convsmith.cli.worker_command:app", "Start the waiting jobs of the queue."),
 }
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convsmith.studio.application import app
-    from convsmith.studio.contract import Job, Queue
     from convsmith.studio.serving import serve
     from convsmith.studio.settings import Settings
 
-__all__ = ["Job", "Queue", "Settings", "app", "serve"]
+__all__ = ["Settings", "app", "serve"]
 
 # loaded when used: the command line asks for the settings alone to make its flags
-_OWNER = {"app": "application", "Job": "contract", "Queue": "contract", "serve": "serving", "Settings": "settings"}
+_OWNER = {"app": "application", "serve": "serving", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,10 @@ from starlette.responses import Response
 
 from convsmith import __version__
 from convsmith.errors import ConvsmithError, ResourceError
+from convsmith.queue import Queue
 from convsmith.runs.notes import Outdated
 from convsmith.studio import access, api, assets, pages
-from convsmith.studio.contract import Queue
 from convsmith.studio.guard import Guard, Rate
-from convsmith.studio.launcher import Launcher
 from convsmith.studio.listing import Listing
 from convsmith.studio.rendering import page
 from convsmith.studio.roots import Outside, Roots
@@ -34,7 +33,7 @@ Every answer is one JSON object; an error is `{"error": {"kind", "message"}}` wi
 404, 409 (changed elsewhere meanwhile), 413, 422 (not of the documented form), 429 or 507 (the disk is full)."""
 
 
-def app(root: str | Path, settings: Settings | None = None, *, queue: Queue | None = None) -> FastAPI:
+def app(root: str | Path, settings: Settings | None = None) -> FastAPI:
     """Return the studio over a folder of runs, which is made when it is not there.
 
     Raises: UsageError and ResourceError for a password file or folder that cannot be used.
@@ -43,7 +42,7 @@ def app(root: str | Path, settings: Settings | None = None, *, queue: Queue | No
     root = Path(root).expanduser().absolute()
     entry = access.open_access(root, settings.password_file)
     roots = Roots([root, Path.cwd(), *settings.allow])
-    studio = Studio(root, settings, entry, roots, Listing(root), queue or Launcher(root))
+    studio = Studio(root, settings, entry, roots, Listing(root), Queue(root))
     made = FastAPI(
         title="Convsmith studio", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )

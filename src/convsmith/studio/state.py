@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from convsmith import runs
 from convsmith.errors import UsageError
+from convsmith.queue import Queue
 from convsmith.studio.access import Access
-from convsmith.studio.contract import Queue
 from convsmith.studio.listing import Listing
 from convsmith.studio.roots import Roots
 from convsmith.studio.settings import Settings

@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse
 
 from convsmith.errors import UsageError
 from convsmith.jobs.configuration import given
+from convsmith.queue import Job
 from convsmith.studio.api.verbs import Asked, composed
-from convsmith.studio.contract import Job
 from convsmith.studio.state import Here, Json, NotFound, Studio
 
 router = APIRouter(tags=["jobs"])
@@ -35,7 +35,7 @@ def list_jobs(here: Here) -> Json:
 def get_job(here: Here, number: int) -> Json:
     """Tell how far a job is, and what it returned."""
     job = found(here, number)
-    return Json(dict(plain(job)) | {"result": job.result})
+    return Json(dict(plain(job)) | {"result": (job.result or {}).get("result")})
 
 
 @router.post("/jobs/{number}/abort")

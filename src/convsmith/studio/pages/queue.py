@@ -5,13 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from convsmith import runs
 from convsmith.errors import ConvsmithError
 from convsmith.jobs.configuration import validate
 from convsmith.jobs.verbs import find
+from convsmith.queue import Job
 from convsmith.studio import instructions
 from convsmith.studio.api.jobs import found, plain, tail
-from convsmith.studio.contract import Job
 from convsmith.studio.rendering import page
 from convsmith.studio.state import Here
 
@@ -33,13 +32,13 @@ def show(here: Here, request: Request, number: int, stay: bool = False) -> Respo
     described = plain(job)
     if described["run"] and not stay and job.verb in MAKES_RUNS:
         return RedirectResponse(f"/runs/{described['run']}", 303)
-    return page(request, "job.html", job=described, log=tail(job), text=text(job), result=runs.plain(job.result), told=told(job))
+    return page(request, "job.html", job=described, log=tail(job), text=text(job), told=told(job))
 
 
 def text(job: Job) -> str:
     """Return what the command line would print of a job's result, "" when there is none."""
-    result = job.result
-    if result is None or "error" in result:
+    result = (job.result or {}).get("result")
+    if result is None:
         return ""
     try:
         return str(find(job.verb).module.lines(result))
