@@ -1,9 +1,10 @@
 """A graph becomes a program: passes, plan, native steps; no torch."""
 
+from convsmith.compiler.engines import compare_engines
 from convsmith.compiler.interpreter import Interpreter, interpret
 from convsmith.compiler.lowering import simplify
 from convsmith.compiler.profiling import Profile, profile
 from convsmith.compiler.program import Program, build, load
 from convsmith.compiler.shipping import open_session
 
-__all__ = ["Interpreter", "Profile", "Program", "build", "interpret", "load", "open_session", "profile", "simplify"]
+__all__ = ["Interpreter", "Profile", "Program", "build", "compare_engines", "interpret", "load", "open_session", "profile", "simplify"]

@@ -18,9 +18,11 @@ from convsmith.compiler.trials import Choice
 from convsmith.errors import ConvsmithError, DataError
 from convsmith.graph import Graph
 from convsmith.graph.files import replace_file
+from convsmith.graph.narrow_arrays import narrow, widen
 from convsmith.graph.store import from_dict, to_dict
 
-VERSION: Final = 1
+VERSION: Final = 2
+READ_VERSIONS: Final = (1, 2)
 KEY: Final = "convsmith.program"
 SUM: Final = "convsmith.sha256"
 
@@ -29,11 +31,12 @@ Array = np.ndarray[Any, Any]
 
 def save(path: Path | str, graph: Graph, decisions: Decisions, metadata: Mapping[str, str]) -> None:
     """Write the file; an existing one is replaced at once, never half."""
-    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()}
+    arrays, packed = narrow({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()})
     content = json.dumps(
         {
             "version": VERSION,
             "graph": to_dict(graph),
+            "packed": packed,
             "decisions": {key: [choice.algorithm, choice.threads] for key, choice in sorted(decisions.items())},
             "metadata": dict(metadata),
         }
@@ -57,10 +60,11 @@ def load(path: Path | str) -> tuple[Graph, dict[str, Choice], dict[str, str]]:
         raise DataError(f"{path} was changed or damaged after it was written: its checksum differs; compile it again")
     try:
         fields = json.loads(content)
-        if fields["version"] != VERSION:
-            raise DataError(f"it has version {fields['version']}; this Convsmith reads version {VERSION}")
+        if fields["version"] not in READ_VERSIONS:
+            read = " and ".join(map(str, READ_VERSIONS))
+            raise DataError(f"it has version {fields['version']}; this Convsmith reads versions {read}")
         decisions = {key: Choice(str(name), int(threads)) for key, (name, threads) in fields["decisions"].items()}
-        return from_dict(fields["graph"], arrays), decisions, dict(fields["metadata"])
+        return from_dict(fields["graph"], widen(arrays, fields.get("packed", {}))), decisions, dict(fields["metadata"])
     except (ValueError, KeyError, TypeError, ConvsmithError) as error:
         raise DataError(f"{path} holds a program that cannot be read: {error}") from error
 

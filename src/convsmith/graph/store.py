@@ -16,16 +16,18 @@ from safetensors.numpy import save as serialise
 
 from convsmith.errors import ConvsmithError, DataError
 from convsmith.graph.files import replace_file
+from convsmith.graph.narrow_arrays import narrow, widen
 from convsmith.graph.network import Graph, Node, Value
 
 KEY = "convsmith.graph"
+PACKED = "convsmith.packed"
 VERSION = 1
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the graph; an existing file is replaced at once, never half."""
-    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()}
-    data = serialise(arrays, metadata={KEY: json.dumps(to_dict(graph))})
+    """Write the graph, its arrays in as few bits as they need; an existing file is replaced at once, never half."""
+    arrays, packed = narrow({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in graph.weights.items()})
+    data = serialise(arrays, metadata={KEY: json.dumps(to_dict(graph)), PACKED: json.dumps(packed)})
     replace_file(Path(path), data)
 
 
@@ -33,14 +35,15 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """Read a graph that ``save`` wrote, bit for bit; ``DataError`` for any other file."""
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
-            structure = (file.metadata() or {}).get(KEY)
+            header = file.metadata() or {}
+            structure, packed = header.get(KEY), header.get(PACKED, "{}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a saved graph: {error}") from error
     if structure is None:
         raise DataError(f"{path} is a safetensors file without a graph in it")
     try:
-        return from_dict(json.loads(structure), arrays)
+        return from_dict(json.loads(structure), widen(arrays, json.loads(packed)))
     except (ValueError, KeyError, TypeError, ConvsmithError) as error:
         raise DataError(f"{path} holds a broken graph: {error}") from error
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convsmith.errors import UnsupportedError
+from convsmith.interop import torch_integers
 from convsmith.kernels.windows import Windows, resolve
 
 Inputs = Sequence[Any]
@@ -83,6 +84,8 @@ def pooled(x: Tensor, a: Attributes) -> tuple[Windows, tuple[int, int, int, int]
 
 def max_pool(inputs: Inputs, a: Attributes) -> Tensor:
     x: Tensor = inputs[0]
+    if not x.is_floating_point():  # torch has no maxima of bytes; float32 holds all codes
+        return max_pool([x.float()], a).to(x.dtype)
     windows, (left, right, top, bottom) = pooled(x, a)
     padding = [top, left]
     if (top, left) != (bottom, right) or any(2 * p > k for p, k in zip(padding, windows.kernel, strict=True)):
@@ -364,4 +367,5 @@ OPERATORS: dict[str, Operator] = {
     "Expand": expand,
     "Resize": resize,
     "DepthToSpace": depth_to_space,
+    **torch_integers.OPERATORS,
 }

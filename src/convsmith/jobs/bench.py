@@ -69,7 +69,7 @@ def _of_run(config: Config, network: trained.Trained, more: Mapping[str, Any]) -
             network.graph,
             path,
             image_size=(height, width),
-            torch_run=_torch(network, config.threads),
+            torch_run=None if network.has_codes else _torch(network, config.threads),
             more=_native(network, config.threads, notes, more),
             threads=config.threads,
             batches=config.batches,

@@ -61,6 +61,11 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         raise UsageError(f"--plan is for --to {able}, not {config.to!r}")
     plan = config.plan or ("int8" if target.plans == "must" else None)
     network = trained.load(runs.open(record.folder))
+    if network.has_codes and plan is not None:
+        raise UsageError(
+            f"{record.folder} is a network of codes, which needs no plan: --to onnx writes its codes as QDQ, --to native as a program; "
+            "other formats are made from the run it was made from"
+        )
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     split = dataset.splits.get("val") or dataset.test
     rows = np.unique(np.linspace(0, len(split) - 1, min(config.images or len(split), len(split))).astype(np.int64))

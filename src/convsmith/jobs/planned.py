@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 def read(name: str, graph: Graph) -> precision.Plan:
-    """Return the plan of a file, or, of a format such as int8, the plan that gives it to all weights and activations."""
+    """Return the plan of a file, or, of a format such as int8, the plan that gives it to all weights and activations.
+
+    bf16 and fp16 are for weights alone: the engine stores them so, and computes in float32.
+    """
     from convsmith import formats, precision
+    from convsmith.precision.quantisation import STORED
 
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_file():
@@ -26,7 +30,7 @@ def read(name: str, graph: Graph) -> precision.Plan:
         fmt = formats.parse(name)
     except UsageError as error:
         raise UsageError(f"{name!r} is neither a file of a plan nor a number format such as int8: {error}") from None
-    return precision.candidate(fmt, precision.layout(graph)).plan
+    return precision.candidate(fmt, precision.layout(graph), "weight" if fmt in STORED else "both").plan
 
 
 def planned(name: str | None, network: Trained, dataset: Dataset, workers: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convsmith import runs
@@ -15,21 +15,36 @@ if TYPE_CHECKING:
     from convsmith.graph.network import Graph
 
 
+NETWORK = "network.safetensors"
+"""The graph of a run whose network was made from another run's."""
+
+
 @dataclass(frozen=True)
 class Trained:
-    """The network of a run, in evaluation mode, with what it needs to be used."""
+    """The network of a run, in evaluation mode, with what it needs to be used. ``stored``: its graph, where the run has one.
+
+    ``module`` of a network of codes computes sums of codes exactly, as the native engine does.
+    """
 
     run: runs.Run
     module: nn.Module
     preprocess: Preprocess
     classes: tuple[str, ...]
     name: str
+    stored: Graph | None = field(default=None, repr=False)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the network computes with 8-bit codes."""
+        return self.stored is not None and any(node.op == "QuantizeLinear" for node in self.stored)
 
     @property
     def graph(self) -> Graph:
         """The network as data."""
         from convsmith.interop import pytorch
 
+        if self.stored is not None:
+            return self.stored
         return pytorch.read(self.module, (1, self.preprocess.channels, self.preprocess.height, self.preprocess.width))
 
 
@@ -43,6 +58,8 @@ def load(run: runs.Run) -> Trained:
 
     from convsmith import models
 
+    if run.has(NETWORK):
+        return _stored(run)
     if not run.has("weights.safetensors"):
         hint = f" `convsmith resume {run.folder}` goes on with it." if run.status in ("stopped", "interrupted", "failed") else ""
         raise UsageError(f"{run.folder} has no trained network: it is {run.status} and has no weights.safetensors.{hint}")
@@ -62,6 +79,19 @@ def load(run: runs.Run) -> Trained:
         first = str(error).splitlines()[0]
         raise DataError(f"{run.folder / 'weights.safetensors'} does not hold the weights of {described['name']}: {first}") from None
     return Trained(run, module.eval(), preprocess, classes, described["name"])
+
+
+def _stored(run: runs.Run) -> Trained:
+    """Return the network of a run that has its graph in a file."""
+    from convsmith import compiler
+    from convsmith import graph as graphs
+    from convsmith.interop import pytorch
+
+    preprocess, classes = preprocess_of(run)
+    graph = graphs.load(run.folder / NETWORK)
+    codes = any(node.op == "QuantizeLinear" for node in graph)
+    module = pytorch.write(compiler.simplify(graph) if codes else graph).eval()
+    return Trained(run, module, preprocess, classes, run.read_json("model.json")["name"], graph)
 
 
 def preprocess_of(run: runs.Run) -> tuple[Preprocess, tuple[str, ...]]:

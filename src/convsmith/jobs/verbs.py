@@ -62,6 +62,9 @@ BELOW: dict[str, Verb] = {
             "Prove for each image that a plan of number formats cannot change its class, and that integer sums cannot overflow.",
             "given run",
         ),
+        Verb(
+            "precision quantize", "Make a network of codes from a trained one, without training or with a little, as a new run.", "new run"
+        ),
         Verb("precision schedule", "Train with few bits first and more later, and show what that saves.", "given run"),
     )
 }

@@ -45,7 +45,10 @@ def activation_range(assigned: Assignment, rule: Rule, ranges: Ranges | None) ->
     if ranges is None:
         raise UsageError(f"layer {assigned.layer!r}: {rule.format} activations need ranges; give calibration images")
     seen = ranges[assigned.tensor]
-    low, high = (seen.low, seen.high) if rule.range == "max" else seen.inner(rule.percentile)
+    if rule.range == "mse":
+        low, high = seen.least_error(rule.format)
+    else:
+        low, high = (seen.low, seen.high) if rule.range == "max" else seen.inner(rule.percentile)
     return affine_range(low, high, rule.format)
 
 
@@ -55,6 +58,8 @@ def weight_steps(w: NDArray[Any], rule: Rule, axis: int | None) -> tuple[NDArray
         return None, None
     along = axis if rule.scale == "channel" and axis is not None and w.ndim > 1 else None
     others = tuple(index for index in range(w.ndim) if index != along) if along is not None else None
+    if rule.range == "mse":
+        return formats.fit_mse(w, rule.format, axis=along, symmetric=True).scale, along
     size = np.abs(w)
     largest = np.percentile(size, rule.percentile, axis=others) if rule.range == "percentile" else size.max(axis=others)
     return step_size(largest, formats.max_value(rule.format)), along

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convsmith import formats
 from convsmith.errors import DataError, UsageError
 from convsmith.graph.network import Graph
 from convsmith.precision.assignment import tensors
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 SAMPLE: Final = 1 << 16
 """Values of one tensor that are kept for percentiles, evenly spaced in the order of computation; their number never exceeds twice this."""
+
+FITTED: Final = 1 << 13
+"""Values of one tensor from which a range of least error is found."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,15 @@ class Range:
         """Return the range that leaves out ``100 - percentile`` percent of the values at either end; it includes zero."""
         low, high = np.percentile(self.sample, (100 - percentile, percentile)).tolist() if self.sample.size else (0.0, 0.0)
         return max(self.low, min(low, 0.0)), min(self.high, max(high, 0.0))
+
+    def least_error(self, fmt: formats.Format) -> tuple[float, float]:
+        """Return the range of 100 fractions of the whole whose rounding to an integer format has the least squared error."""
+        if not self.sample.size:
+            return 0.0, 0.0
+        part = self.sample[:: max(1, self.sample.size // FITTED)]
+        found = formats.fit_mse(np.append(part, np.array([self.low, self.high], np.float32)), fmt)
+        step, zero = float(found.scale), float(found.zero_point)
+        return min(0.0, (formats.min_value(fmt) - zero) * step), max(0.0, (formats.max_value(fmt) - zero) * step)
 
 
 @dataclass(frozen=True)

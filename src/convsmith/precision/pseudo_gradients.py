@@ -34,9 +34,9 @@ PSEUDO_GRADIENTS: Final[dict[str, Callable[[Tensor, formats.Format], Tensor]]] =
 
 
 class LearnedStep(torch.autograd.Function):
-    """Round to whole multiples of a learned step within the integers ``low`` to ``high``.
+    """Round to whole multiples of a learned step, or of one for each index of an axis, within the integers ``low`` to ``high``.
 
-    The gradient of the step is scaled by ``1 / sqrt(n high)``, n being the numbers of the tensor.
+    The gradient of a step is scaled by ``1 / sqrt(n high)``, n being the numbers it rounds. Steps have a shape that spreads over ``x``.
     References: Esser et al. 2020, arXiv 1902.08153, equations 1 to 3 and section 2.2.
     """
 
@@ -45,7 +45,7 @@ class LearnedStep(torch.autograd.Function):
         multiple = x / step
         whole = multiple.clamp(low, high).round_()
         ctx.save_for_backward(multiple, whole)
-        ctx.limits = low, high
+        ctx.limits, ctx.shape = (low, high), step.shape
         return whole * step
 
     @staticmethod
@@ -53,7 +53,9 @@ class LearnedStep(torch.autograd.Function):
         (gradient,), (multiple, whole), (low, high) = gradients, ctx.saved_tensors, ctx.limits
         inside = (multiple >= low) & (multiple <= high)
         change = torch.where(inside, whole - multiple, whole)
-        step = (gradient * change).sum() / (multiple.numel() * high) ** 0.5
+        shape = ctx.shape
+        count = multiple.numel() / max(1, shape.numel())
+        step = (gradient * change).sum_to_size(shape) / (count * max(high, -low, 1)) ** 0.5
         return gradient * inside, step, None, None
 
 

@@ -1,4 +1,4 @@
-"""A graph under a plan of 8-bit integers, as ONNX writes it: QuantizeLinear and DequantizeLinear around the tensors that become codes."""
+"""A graph under a plan as ONNX writes it: QuantizeLinear and DequantizeLinear around 8-bit codes, weights rounded to 16-bit floats."""
 
 from __future__ import annotations
 
@@ -22,20 +22,27 @@ from convsmith.precision.rule import Rule
 LAYERS: Final = ("Conv", "Gemm", "MatMul")
 """Layers whose bias is given in units of their sums."""
 
+STORED: Final = (formats.parse("bf16"), formats.parse("fp16"))
+"""Floats that weights are stored in; they are computed with in float32."""
+
 
 def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
     """Return the graph with codes where the plan says int8: weights, and activations with the steps that ``emulate`` takes.
 
-    Biases between codes become the 32-bit integers of the sums. What the plan leaves in float32 stays so. Batch norm must be folded
-    already. One difference from ``emulate``: sums are exact here, float32 there.
+    Weights and biases in bf16 or fp16 are rounded numbers, which files keep in 16 bits. Biases between codes become the 32-bit integers of
+    the sums. What the plan leaves in float32 stays so. Batch norm must be folded already. One difference from ``emulate``: sums are exact
+    here, float32 there.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration; ``UnsupportedError`` for formats other than integers
-    of 8 bits (weights: at most 8, symmetric) rounded to nearest.
+    of 8 bits (weights: at most 8, symmetric), bf16 or fp16 (weights) rounded to nearest.
     """
     assigned = {(a.tensor, a.role): a for a in resolve(plan, graph) if a.rule is not None and a.rule.format is not None}
     quantised = Quantised(graph, ranges)
     for (_, role), assignment in assigned.items():
         assert assignment.rule is not None
+        if role in ("weight", "bias") and assignment.rule.format in STORED and assignment.rule.scale == "none":
+            quantised.number(assignment, assignment.rule)
+            continue
         checked(assignment, assignment.rule)
         if role == "weight":
             quantised.weight(assignment, assignment.rule)
@@ -51,7 +58,7 @@ def checked(assigned: Assignment, rule: Rule) -> None:
     if fmt.kind != "integer" or rule.rounding != "nearest_even" or rule.overflow != "saturate" or rule.scale == "none":
         raise UnsupportedError(
             f"{where}: {fmt} {rule.rounding} with scale {rule.scale!r}; the engine runs scaled int8, rounded to nearest and saturated, and "
-            "float32. precision.emulate runs every plan"
+            "float32, whose weights may be stored in bf16 or fp16. precision.emulate runs every plan"
         )
     if assigned.role == "activation" and fmt.bits != 8:
         raise UnsupportedError(f"{where}: {fmt}; the engine's activations have 8 bits. precision.emulate runs every plan")
@@ -69,6 +76,11 @@ class Quantised:
         self.after: dict[str, list[Node]] = {}  # nodes that go after the one that makes a value; "" for inputs
         self.read_as: dict[str, str] = {}
         self.steps: dict[str, NDArray[np.float32]] = {}
+
+    def number(self, assigned: Assignment, rule: Rule) -> None:
+        """Round a weight or bias to a format that it is stored in."""
+        assert rule.format is not None
+        self.weights[assigned.tensor] = formats.round_array(self.graph.weights[assigned.tensor], rule.format, rule.rounding, rule.overflow)
 
     def weight(self, assigned: Assignment, rule: Rule) -> None:
         """Put int8 codes and a DequantizeLinear in the place of a weight."""
@@ -116,7 +128,7 @@ class Quantised:
         name = node.inputs[2] if len(node.inputs) > 2 else ""
         if x is None or w is None or name not in self.graph.weights or self.graph.weights[name].ndim != 1:
             return None
-        numbers = self.graph.weights[name]
+        numbers = self.weights[name]
         scale = np.broadcast_to((x * w).astype(np.float32).reshape(-1), numbers.shape)
         whole = np.rint(numbers.astype(np.float64) / scale.astype(np.float64))
         codes = np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32)

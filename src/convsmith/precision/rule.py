@@ -12,7 +12,7 @@ from convsmith.errors import UsageError, near
 Role = Literal["weight", "bias", "activation", "error", "weight_gradient", "update", "momentum", "accumulator", "norm_statistics"]
 Moment = Literal["operation", "layer", "batch"]
 ScaleRule = Literal["none", "tensor", "channel", "group", "block", "dynamic"]
-RangeRule = Literal["max", "percentile"]
+RangeRule = Literal["max", "percentile", "mse"]
 PseudoGradient = Literal["identity", "clipped", "hard_tanh", "approx_sign", "lsq"]
 Order = Literal["sequential", "pairwise", "blocked", "kahan"]
 
@@ -50,7 +50,8 @@ class Rule:
     ``scale``: one step size for the ``tensor``, for each output ``channel``, for each ``group`` of ``block`` consecutive numbers, a
     power of two for each ``block`` of them (block floating point), or ``dynamic``: fixed point whose integer bits follow the rate of
     overflow, looked at every ``interval`` batches and allowed up to ``max_overflow`` (Courbariaux et al. 2014, arXiv 1412.7024).
-    ``range`` says from what a step is taken: the largest magnitude, or a percentile of it.
+    ``range`` says from what a step is taken: the largest magnitude, a percentile of it, or, of integers, the range whose rounding has
+    the least squared error.
     ``pseudo_gradient``: what stands for the derivative of rounding; for weights, biases and activations.
     ``clip``: the largest magnitude that an update leaves in the stored weight, 0 for no limit; binary weights are kept in -1 to 1, where
     a change of sign is near. ``training_only``: in evaluation the number itself is read, as with weights drawn at random in training.
@@ -164,6 +165,8 @@ def _check_scale(rule: Rule) -> None:
         raise UsageError("scale 'channel' is for weights and their gradients; other tensors have 'tensor', 'group' or 'block'")
     if rule.scale in ("group", "block") and rule.block < 1:
         raise UsageError(f"scale {rule.scale!r} needs block, the number of consecutive values that share a step, for example block=32")
+    if rule.range == "mse" and (rule.format.kind != "integer" or rule.scale not in ("tensor", "channel")):
+        raise UsageError(f"range 'mse' is for integers with scale 'tensor' or 'channel', not for {rule.format} with {rule.scale!r}")
     if rule.scale == "dynamic" and rule.format.kind != "fixed":
         raise UsageError(f"scale 'dynamic' moves the point of fixed-point formats; {rule.format} is none: take for example fixed<2,14>")
     if rule.scale == "dynamic" and (rule.interval < 1 or not 0 <= rule.max_overflow < 1):

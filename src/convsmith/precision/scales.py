@@ -28,7 +28,10 @@ def round_scaled(x: Tensor, fmt: formats.Format, rule: Rule, axis: int | None, h
         rows, along = np.moveaxis(array, axis or 0, 0).reshape(array.shape[axis or 0], -1), axis or 0
     else:
         rows, along = _blocks(array, rule.block), 0
-    steps = step_sizes(_largest(rows, rule), fmt, power_of_two=rule.scale == "block")
+    if rule.range == "mse":
+        steps = formats.fit_mse(rows, fmt, axis=0, symmetric=True).scale
+    else:
+        steps = step_sizes(_largest(rows, rule), fmt, power_of_two=rule.scale == "block")
     source = rows if rule.scale in ("group", "block") else array
     scale = steps if along is not None else steps[0]
     result = formats.round_array(source, fmt, rule.rounding, rule.overflow, scale=scale, axis=along, **how)

@@ -1,0 +1,169 @@
+"""Make a network of 8-bit codes, or of 16-bit weights, from a trained one: a run of its own that can be exported and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from convsmith import runs
+from convsmith.errors import UsageError
+from convsmith.jobs import derived, planned, sources, trained
+from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.text import percent, printable, size, table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convsmith.data.dataset import Dataset
+    from convsmith.graph.network import Graph
+    from convsmith.precision.post_training import Coded
+
+
+ENGINE_IMAGES, ENGINE_NUMBERS = 128, 1 << 21
+"""Most images, and most pixel values, that all engines are compared on."""
+
+
+class Config(Settings):
+    """Which run, which number formats, what is done against the loss."""
+
+    run: str = positional("Run: its folder, its name or the beginning of it, or 'last'")
+    plan: str = Field(
+        "int8", description="Number formats: int8 for all, bf16 or fp16 for the weights, or the file of a plan, as search writes"
+    )
+    ranges: Literal["auto", "max", "percentile", "mse"] = Field("auto", description="Where the ranges of codes come from")
+    measures: tuple[Literal["auto", "equalise", "round", "bias"], ...] = Field(
+        ("auto",), description="Scale channels of neighbouring layers alike, round weights up or down by what layers give, correct biases"
+    )
+    images: int = Field(256, ge=2, description="Training images to find ranges and rounding on")
+    epochs: float = Field(0.0, ge=0, description="Passes of training afterwards in which weights, biases and steps learn; 0 for none")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of that training")
+    workers: int = Field(0, ge=0, description="Processes that decode images")
+
+
+def require(config: Config) -> str:
+    """Find the run before a folder is made for its child; return its name."""
+    folder = runs.find(config.run, runs.root())
+    network = trained.load(runs.open(folder))
+    if network.has_codes:
+        raise UsageError(f"{folder} is a network of codes already; quantize the run it was made from")
+    return folder.name
+
+
+def run(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Make the codes, test them, compare the engines, and write network, plan, quantisation.json and evaluation into the new run."""
+    parent = trained.load(runs.open(runs.find(config.run, runs.root())))
+    dataset = sources.reopen(parent.run.read_json("dataset.json"), record, workers=config.workers)
+    x = sources.pixels(dataset.train, parent.preprocess, config.images, config.workers)[0]
+    plan = planned.read(config.plan, parent.graph)
+    coded = make(config, parent.graph, plan, x, record)
+    if config.epochs:
+        coded = _train(config, coded, parent, dataset, record)
+    record.write_json("plan.json", coded.plan.to_dict())
+    child = derived.write(record, parent, coded.codes, plan=plan.name)
+    evaluation = derived.evaluate(child, dataset, record, config.workers)
+    found = describe(coded, parent, child, dataset, config.workers) | {"plan": plan.name, "epochs": config.epochs}
+    found["engines"] = _engines(child, dataset, config.workers)
+    record.write_json("quantisation.json", found)
+    return found | {
+        "folder": str(record.folder),
+        "top1": evaluation.top1,
+        "interval": evaluation.interval,
+        "summary": {"model": child.name, "top1": evaluation.top1, "bits": plan.name},
+    }
+
+
+def make(config: Config, graph: Graph, plan: Any, x: NDArray[np.float32], record: runs.Listener) -> Coded:
+    """Return the codes: of the recipe that was asked for, or of the best one found."""
+    from convsmith.precision.post_training import PostTraining, Recipe
+
+    work = PostTraining(graph, plan, x, lambda done, total, name: record.progress("quantize", done, total, recipe=name))
+    if not any(rule.scale in ("tensor", "channel") for rule in plan.rules if rule.format is not None):
+        return work.make(Recipe())  # rounded numbers have no ranges, and nothing to choose
+    if config.ranges == "auto" or config.measures == ("auto",):
+        measures = None if config.measures == ("auto",) else [name for name in config.measures if name != "auto"]
+        return work.choose(measures, None if config.ranges == "auto" else (config.ranges,))
+    recipe = Recipe(config.ranges, tuple(name for name in config.measures if name != "auto"))
+    return work.judge(work.make(recipe))
+
+
+def _train(config: Config, coded: Coded, parent: trained.Trained, dataset: Dataset, record: runs.Record) -> Coded:
+    """Train weights, biases and steps for a while, by the recipe of the parent's augmentation."""
+    from dataclasses import replace
+
+    from convsmith import training
+    from convsmith.jobs.configuration import validate
+    from convsmith.precision.code_training import CodeTraining
+
+    module = CodeTraining(coded.codes, coded.graph)
+    given = parent.run.read_json("training.json") if parent.run.has("training.json") else {}
+    kept = {name: given[name] for name in ("augment", "batch", "seed", "threads") if name in given}
+    recipe = validate(
+        training.Training,
+        kept | {"epochs": config.epochs, "learning_rate": config.learning_rate, "optimizer": "adamw", "weight_decay": 0.0},
+    )
+    fit = training.fit(module, dataset, recipe, preprocess=parent.preprocess, record=record, resume=True)
+    if fit.stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    trained_module = fit.module
+    assert isinstance(trained_module, CodeTraining)
+    return replace(coded, codes=trained_module.to_codes())
+
+
+def describe(coded: Coded, parent: trained.Trained, child: trained.Trained, dataset: Dataset, workers: int) -> dict[str, Any]:
+    """Return what was tried, and accuracy and weights against the parent's."""
+    from convsmith import precision, training
+
+    labels = dataset.test.labels
+    scores = [
+        precision.Score.of(training.score(network.module, dataset.test, network.preprocess, workers=workers).argmax(1) == labels)
+        for network in (parent, child)
+    ]
+    return {
+        "recipe": str(coded.recipe),
+        "trials": [{"recipe": str(trial.recipe), "error": trial.error} for trial in coded.trials],
+        "baseline": scores[0].accuracy,
+        "accuracy": scores[1].accuracy,
+        "weight_bytes": child.run.folder.joinpath(trained.NETWORK).stat().st_size,
+        "float32_weight_bytes": precision.weight_bytes(parent.graph),
+    } | precision.compare(*scores)
+
+
+def _engines(child: trained.Trained, dataset: Dataset, workers: int) -> dict[str, Any]:
+    """Run torch, the native engine and ONNX Runtime on the same images, and return where they differ."""
+    import torch
+
+    from convsmith import compiler
+
+    shape = child.preprocess
+    count = max(1, min(ENGINE_IMAGES, ENGINE_NUMBERS // (shape.channels * shape.height * shape.width)))
+    x = sources.pixels(dataset.test, shape, count, workers)[0]
+
+    def by_torch(x_nchw: Any) -> Any:
+        with torch.no_grad():
+            return child.module(torch.from_numpy(x_nchw)).numpy()
+
+    return compiler.compare_engines(child.graph, x, {"torch": by_torch})
+
+
+def lines(result: Mapping[str, Any]) -> str:
+    """Return the result as text."""
+    rows = [
+        ["run", printable(result["folder"])],
+        ["plan", result["plan"]],
+        [
+            "made by",
+            (result["recipe"] if result["trials"] else "rounding")
+            + (f", then {result['epochs']:g} epochs of training" if result["epochs"] else ""),
+        ],
+        ["accuracy", f"{percent(result['accuracy'])} against {percent(result['baseline'])} on {result['n']:,} test images"],
+        ["drop", f"{result['drop']:.2f} points (95 %: {result['drop_low']:.2f} to {result['drop_high']:.2f})"],
+        ["network file", f"{size(result['weight_bytes'])}; its weights in float32 take {size(result['float32_weight_bytes'])}"],
+    ]
+    parts = [table(["what", "result"], rows)]
+    if result["trials"]:
+        tried = [[trial["recipe"], f"{100 * trial['error']:.3f}"] for trial in result["trials"]]
+        parts.append(table(["recipe", "change of logits, % of their variance"], tried))
+    return "\n\n".join([*parts, result["engines"]["text"]])
