@@ -193,6 +193,17 @@ def test_a_skipped_block_is_its_shortcut() -> None:
     same_function(read_plain(module), edited)
 
 
+def test_a_padded_shortcut_is_a_convolution_of_ones_and_zeros() -> None:
+    torch.manual_seed(0)
+    graph = read(models.load("resnet20", classes=5), (1, 3, 32, 32))
+    edited = redesign.apply(graph, redesign.proposals(graph, ["shortcut"]))
+    assert not {"Pad", "MaxPool"} & {node.op for node in edited}
+    same_function(graph, edited)
+    assert redesign.proposals(edited, ["shortcut"]) == []
+    with pytest.raises(UnsupportedError, match=r"node 'conv1' \(Conv\) does not pad channels, and only channels"):
+        redesign.apply(graph, [Edit("shortcut", "conv1")])
+
+
 def test_smaller_images_where_the_network_can() -> None:
     graph = read_plain(models.load("resnet20", classes=5))
     edits = redesign.proposals(graph, ["input"])
@@ -222,7 +233,7 @@ def test_every_proposal_applies_and_survives_json(name: str) -> None:
     for some in per_kind.values():
         for edit in (some[0], some[-1]):
             change = redesign.change(graph, edit)
-            assert change.macs < 0 or edit.kind in ("fold", "dead"), edit
+            assert change.macs < 0 or edit.kind in ("fold", "dead", "shortcut"), edit
 
 
 def test_edits_are_values() -> None:

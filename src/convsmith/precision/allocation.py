@@ -102,7 +102,7 @@ def _solve(
     within = LinearConstraint(np.minimum(limited / size, 1e6)[None, :], -np.inf, limit / size)
     integral = (np.arange(columns) < whole).astype(int)
     options = {"mip_rel_gap": GAP, "time_limit": SECONDS}
-    with _silent():
+    with silent():
         found = milp(objective / scale, constraints=[chosen, within], integrality=integral, bounds=Bounds(0, 1), options=options)
     if found.x is None:
         return None
@@ -110,7 +110,7 @@ def _solve(
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Send the process's standard output nowhere: HiGHS as in SciPy 1.17 prints lines of debugging, which would spoil JSON on it."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)

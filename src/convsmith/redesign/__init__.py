@@ -4,5 +4,24 @@ from convsmith.redesign.application import Change, apply, change, is_exact, prop
 from convsmith.redesign.edit import Edit
 from convsmith.redesign.fold import fold_batch_norm
 from convsmith.redesign.kinds import KINDS, Kind
+from convsmith.redesign.prices import PriceList
+from convsmith.redesign.selection import Choice, Option, choose, made, spend, weigh
 
-__all__ = ["KINDS", "Change", "Edit", "Kind", "apply", "change", "fold_batch_norm", "is_exact", "proposals"]
+__all__ = [
+    "KINDS",
+    "Change",
+    "Choice",
+    "Edit",
+    "Kind",
+    "Option",
+    "PriceList",
+    "apply",
+    "change",
+    "choose",
+    "fold_batch_norm",
+    "is_exact",
+    "made",
+    "proposals",
+    "spend",
+    "weigh",
+]

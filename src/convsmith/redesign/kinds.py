@@ -21,6 +21,7 @@ from convsmith.redesign import (
     skipping,
     spatial,
     stacking,
+    subsampling,
     tucker,
 )
 from convsmith.redesign.edit import Edit
@@ -41,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "dead": Kind(dead.apply, dead.propose, "layers and channels that compute nothing go", exact=True),
     "merge": Kind(branches.apply, branches.propose, "parallel branches of one input become one convolution", exact=True),
     "join": Kind(sequences.apply, sequences.propose, "two convolutions with nothing between them become one", exact=True),
+    "shortcut": Kind(subsampling.apply, subsampling.propose, "channels padded with zeros become a 1x1 convolution", exact=True),
     "stack": Kind(stacking.apply, stacking.propose, "a large kernel becomes a stack of 3x3"),
     "spatial": Kind(spatial.apply, spatial.propose, "a kernel becomes columns, then rows"),
     "tucker": Kind(tucker.apply, tucker.propose, "1x1, a core with the old kernel, 1x1"),
