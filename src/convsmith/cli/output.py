@@ -17,6 +17,7 @@ from convsmith.jobs import Outcome, train
 from convsmith.jobs.configuration import given
 from convsmith.jobs.resume import is_resumable
 from convsmith.jobs.text import printable
+from convsmith.jobs.verbs import find
 
 
 def result(outcome: Outcome, module: ModuleType, as_json: bool) -> int:
@@ -51,7 +52,7 @@ def plan(verb: str, quoted: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(runs.to_json({"verb": verb, "ok": True, "plan": quoted}, indent=1))
         return
-    print(train.plan(quoted))
+    print(getattr(find(verb).module, "plan", train.plan)(quoted))
 
 
 def document(value: Any) -> None:

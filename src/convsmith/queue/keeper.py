@@ -46,21 +46,29 @@ class Child:
         return self.handle is None or bool(select.select([self.handle], [], [], seconds)[0])
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to exactly this process; SIGKILL goes to its whole group."""
+        """Send a signal to exactly this process; SIGKILL goes to its whole session."""
         if self.handle is None:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.handle, number)
             if number == signal.SIGKILL:
-                os.killpg(self.pid, number)
+                kill_session(self.pid)
 
     def code(self) -> int | None:
         """Return how it ended, negative for a signal; None for one that was not started here. What it left running is ended too."""
         if self.own is None:
             return None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # not yet waited for, so the number is still its own
+        kill_session(self.pid)  # not yet waited for, so the number is still its own
         return self.own.wait()
+
+
+def kill_session(leader: int) -> None:
+    """Kill every process of a session: what a job starts may have process groups of its own."""
+    for place in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split() if place.name.isdigit() else ["Z"]
+            if fields[0] not in "ZX" and int(fields[3]) == leader:
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 def keep(folder: Path, command: Sequence[str] | None = None, patience_s: Sequence[float] = PATIENCE_S) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from convsmith.report.sections import OF_A_PAPER, SECTIONS, headline
+from convsmith.report.sections import OF_A_PAPER, OF_A_SWEEP, SECTIONS, headline
 from convsmith.report.source import open_source, quietly
 from convsmith.runs.files import write_bytes
 
@@ -33,7 +33,7 @@ def render(run_folder: str | Path, *, thumbnails: Callable[[int], bytes] | None 
     """Return the page of a run. Whatever the run did not do is said in its place; so is a file that cannot be read."""
     source = open_source(run_folder, thumbnails)
     parts = []
-    for section in OF_A_PAPER if source.run.verb == "reproduce" else SECTIONS:
+    for section in {"reproduce": OF_A_PAPER, "sweep": OF_A_SWEEP}.get(source.run.verb, SECTIONS):
         content, fault = quietly(section.build, source)
         parts.append({"key": section.key, "title": section.title, "absent": section.absent, "content": content, "fault": fault})
     script = _text("copy.js")

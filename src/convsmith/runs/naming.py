@@ -25,7 +25,11 @@ def slug(text: str) -> str:
 
 def new_folder(parent: Path, verb: str, data: str) -> Path:
     """Make and return ``parent/2026-11-22-1412-verb-data``, with ``-2``, ``-3`` ... when the name is taken."""
-    stem = f"{datetime.now():%Y-%m-%d-%H%M}-{slug(verb)}-{slug(data)}"
+    return unused_folder(parent, f"{datetime.now():%Y-%m-%d-%H%M}-{slug(verb)}-{slug(data)}")
+
+
+def unused_folder(parent: Path, stem: str) -> Path:
+    """Make and return ``parent/stem``, with ``-2``, ``-3`` ... when the name is taken."""
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
         for count in range(1, 10_000):

@@ -4,15 +4,18 @@ from convsmith.report.charts.bars import Spread, reliability_chart, share_bar, s
 from convsmith.report.charts.columns import column_chart
 from convsmith.report.charts.lines import Curve, line_chart
 from convsmith.report.charts.matrix import confusion_chart
+from convsmith.report.charts.parallel import Upright, parallel_chart
 from convsmith.report.charts.trade import Option, trade_chart
 
 __all__ = [
     "Curve",
     "Option",
     "Spread",
+    "Upright",
     "column_chart",
     "confusion_chart",
     "line_chart",
+    "parallel_chart",
     "reliability_chart",
     "share_bar",
     "spread_chart",

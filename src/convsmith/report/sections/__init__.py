@@ -20,6 +20,7 @@ from convsmith.report.sections import (
     repeat,
     speed,
     training,
+    trials,
 )
 from convsmith.report.source import Source
 
@@ -56,3 +57,9 @@ OF_A_PAPER = (
     SECTIONS[-1],
 )
 """The sections of a reproduction, which has many networks and none of the user's images."""
+
+OF_A_SWEEP = (
+    Section("trials", "The trials", trials.build, "No trial of this sweep has begun yet."),
+    SECTIONS[-1],
+)
+"""The sections of a sweep, whose trials are runs with pages of their own."""
