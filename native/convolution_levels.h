@@ -9,6 +9,8 @@ namespace CONVSMITH_LEVEL {
 extern const ConvolutionAlgorithm kGemm, kDepthwise;
 constexpr int kWinogradForms = 11;
 extern const ConvolutionAlgorithm kWinograd[kWinogradForms];
+constexpr int kFourierForms = 2;
+extern const ConvolutionAlgorithm kFourier[kFourierForms];
 extern const ConvolutionTable kConvolutions;
 
 }  // namespace CONVSMITH_LEVEL

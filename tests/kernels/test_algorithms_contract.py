@@ -124,9 +124,9 @@ def test_channel_counts_around_every_vector(case: tuple[str, str]) -> None:
         check(*case, (1, channels, 7, 9), (channels, 1, 3, 3), pads=(1, 1, 1, 1), group=channels)
 
 
-@pytest.mark.parametrize("kernel", [(7, 7), (9, 9), (11, 11), (6, 13), (12, 6)])
+@pytest.mark.parametrize("kernel", [(7, 7), (9, 9), (11, 11), (6, 13), (12, 6), (15, 24)])
 def test_large_kernels(case: tuple[str, str], kernel: tuple[int, int]) -> None:
-    for channels, outputs, image in ((3, 5, (13, 17)), (16, 33, (14, 12)), (21, 18, (19, 15))):
+    for channels, outputs, image in ((3, 5, (13, 17)), (16, 33, (14, 12)), (21, 18, (19, 15)), (2, 3, (37, 50))):
         check(*case, (2, channels, *image), (outputs, channels, *kernel), pads=(kernel[0] // 2, kernel[1] // 2) * 2)
 
 

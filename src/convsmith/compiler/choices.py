@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -115,11 +115,26 @@ def fast_forms(shape: ConvolutionShape) -> tuple[str, ...]:
         return ()
     side, kernel = min(shape.windows.output), min(shape.windows.kernel)
     if kernel > 5:
-        # multiplications of an output: parts of the kernel times points, over the outputs of a tile
-        costs = {f"winograd_{m}x{m}_{r}x{r}_parts": (-(-kernel // r) / m) ** 2 for m, r in ((5, 4), (4, 5))}
-        return tuple(sorted(costs, key=costs.__getitem__)) if side >= 12 else ()
+        return large_forms(shape) if side >= 12 else ()
     large, small = ("winograd_6x6_3x3",) if side >= 56 else (), ("winograd_4x4_3x3",) if side >= 12 else ()
     return (*large, *small, *(("winograd_4x4_5x5",) if side >= 12 else ()))
+
+
+def large_forms(shape: ConvolutionShape) -> tuple[str, ...]:
+    """Return the ways for large kernels, those with the fewest multiplications of a pair of channels first."""
+    kernel, output = shape.windows.kernel, shape.windows.output
+
+    def tiles(outputs: Sequence[int]) -> int:
+        return shape.batch * int(np.prod([-(-size // max(1, m)) for size, m in zip(output, outputs, strict=True)]))
+
+    costs = {
+        f"winograd_{m}x{m}_{r}x{r}_parts": int(np.prod([-(-size // r) for size in kernel])) * 64 * tiles((m, m))
+        for m, r in ((5, 4), (4, 5))
+    }
+    for side in (16, 32):
+        # reading a point's weights takes about as long as multiplying four tiles
+        costs[f"fft_{side}x{side}"] = 4 * (side * side // 2 + 2) * (tiles([side - size + 1 for size in kernel]) + 4)
+    return tuple(sorted(costs, key=costs.__getitem__))
 
 
 def operations_of(shape: ConvolutionShape) -> int:

@@ -66,10 +66,15 @@ WINOGRAD: dict[str, float] = {
 
 Those in parts take larger kernels, cut into parts of the size named."""
 
+FOURIER: dict[str, float] = {"fft_16x16": 1e-6, "fft_32x32": 1e-6}
+"""Sides of the tiles, and the accuracy."""
+
+FAST: dict[str, float] = WINOGRAD | FOURIER
+
 
 def native_algorithm(name: str) -> Algorithm:
     """Return an algorithm of the native module; it supports nothing where the module is missing."""
-    limit = WINOGRAD.get(name)
+    limit = FAST.get(name)
     return Algorithm(
         name,
         partial(native.supports, name),
@@ -109,7 +114,7 @@ def constant_bound(limit: float, shape: ConvolutionShape) -> float:
 ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
-    **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *WINOGRAD)},
+    **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *FAST)},
     "gemm_bfloat16": replace(native_algorithm("gemm_bfloat16"), error_bound=bfloat16_bound, accuracy=1e-2),
     **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_direct", "int8_depthwise")},
 }
