@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "convolution.h"
+#include "operators.h"
 
 namespace convsmith {
 
@@ -51,6 +52,16 @@ struct BinaryConvolution {
     const int32_t* tap_sums;
 };
 
+// Pooling of packed signs: `windows.c` and the pitches count words of 64 channels.
+struct SignPooling {
+    Pooling windows;
+};
+
+// Packed rows, and floats `pitch` apart.
+struct SignRows {
+    long count, channels, pitch;
+};
+
 struct BinaryTable {
     // Packs rows of `channels` floats, `pitch` apart: set where x < 0, so that both zeros are +1. False when a NaN was
     // seen (packed as +1).
@@ -63,6 +74,9 @@ struct BinaryTable {
     size_t (*workspace_bytes)(const BinaryConvolution&, int threads);
     void (*convolve)(const BinaryConvolution&, const uint64_t* x, const uint64_t* prepared, void* y,
                      const BinaryEpilogue&, void* workspace, int threads);
+    // The largest sign of each window, the smallest where a bit of `smallest` is set; items are rows of the result.
+    void (*pool)(const SignPooling&, const uint64_t* x, const uint64_t* smallest, uint64_t* y, long first, long last);
+    void (*unpack)(const SignRows&, const uint64_t* x, float* y, long first, long last);
 };
 
 }  // namespace convsmith

@@ -14,6 +14,8 @@ void multiply_signs(const BinaryProduct&, const uint64_t* a, const uint64_t* pre
 size_t binary_workspace_bytes(const BinaryConvolution&, int threads);
 void convolve_signs(const BinaryConvolution&, const uint64_t* x, const uint64_t* prepared, void* y,
                     const BinaryEpilogue&, void* workspace, int threads);
+void pool_signs(const SignPooling&, const uint64_t* x, const uint64_t* smallest, uint64_t* y, long first, long last);
+void unpack_signs(const SignRows&, const uint64_t* x, float* y, long first, long last);
 
 extern const BinaryTable kBinary;
 

@@ -102,8 +102,34 @@ void convolve(const BinaryConvolution& v, const uint64_t* x, const uint64_t* pre
                           y);
 }
 
+void pool(const SignPooling& p, const uint64_t* x, const uint64_t* smallest, uint64_t* y, long first, long last) {
+    const Pooling& w = p.windows;
+    for (long item = first; item < last; ++item)
+        for (int column = 0; column < w.out_w; ++column)
+            for (int word = 0; word < w.c; ++word) {
+                uint64_t all = ~uint64_t(0), any = 0;
+                for (int r = 0; r < w.r; ++r)
+                    for (int s = 0; s < w.s; ++s) {
+                        const long row = item % w.out_h * w.stride_h - w.pad_top + long(r) * w.dilation_h;
+                        const long at = long(column) * w.stride_w - w.pad_left + long(s) * w.dilation_w;
+                        if (row < 0 || row >= w.h || at < 0 || at >= w.w) continue;
+                        const uint64_t bits = x[((item / w.out_h * w.h + row) * w.w + at) * w.x_pitch + word];
+                        all &= bits;
+                        any |= bits;
+                    }
+                y[(item * w.out_w + column) * w.y_pitch + word] = (any & smallest[word]) | (all & any & ~smallest[word]);
+            }
+}
+
+void unpack(const SignRows& rows, const uint64_t* x, float* y, long first, long last) {
+    for (long row = first; row < last; ++row)
+        for (long c = 0; c < rows.channels; ++c)
+            y[row * rows.pitch + c] = float(sign_at(x + row * ((rows.channels + 63) / 64), 1, int(c)));
+}
+
 }  // namespace
 
-const BinaryTable kReferenceBinary = {pack_signs, prepared_words, prepare, multiply, workspace_bytes, convolve};
+const BinaryTable kReferenceBinary = {pack_signs, prepared_words, prepare, multiply,
+                                      workspace_bytes, convolve, pool, unpack};
 
 }  // namespace convsmith

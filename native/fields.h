@@ -155,4 +155,7 @@ class ItemStep : public Step {
 // A step of 8-bit codes; null for a kind that is none.
 Made make_integer_step(const Level&, const Recipe&, Fields&);
 
+// A step of packed signs; null for a kind that is none.
+Made make_binary_step(const Level&, const Recipe&, Fields&);
+
 }  // namespace convsmith

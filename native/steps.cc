@@ -173,6 +173,7 @@ Made make(const Level& level, const Recipe& recipe, Fields& f) {
     if (kind == "response_norm") return make_response_norm(table, f);
     if (kind == "scatter") return make_scatter(table, f);
     if (Made made = make_integer_step(level, recipe, f)) return made;
+    if (Made made = make_binary_step(level, recipe, f)) return made;
     throw std::invalid_argument("no kind of step: " + kind);
 }
 

@@ -11,12 +11,16 @@ import numpy as np
 from convsmith.compiler.memory import Arena, place_buffers
 from convsmith.compiler.planner import Array, Layout, Weights
 from convsmith.compiler.views import View
+from convsmith.errors import DataError
 from convsmith.graph import Shape
-from convsmith.kernels import integer_native, native
+from convsmith.kernels import binary_convolution, integer_native, native
 
 SPACES = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 ABSENT = (4, 0, 0)
 """``Space`` of native/program.h."""
+
+PREPARE = {"float32": native.prepare, "uint8": integer_native.prepare, "binary": binary_convolution.prepare}
+"""How weights are laid out, by the type in which a convolution sums."""
 
 
 class Executable:
@@ -40,13 +44,17 @@ class Executable:
             return item
         key = (item.name, item.algorithm, item.shape.in_channels, item.shape.out_channels, item.shape.groups)
         if key not in prepared:
-            kernels = native if item.shape.dtype == "float32" else integer_native
-            prepared[key] = kernels.prepare(item.algorithm, item.w_kcrs, item.shape, level).values.view(np.float32)
+            prepare = PREPARE[item.shape.dtype]
+            prepared[key] = prepare(item.algorithm, item.w_kcrs, item.shape, level).values.view(np.float32)
         return prepared[key]
 
     def __call__(self, inputs: list[Array]) -> list[Array]:
         outputs = [np.empty(shape, np.float32) for shape in self.outputs]
-        self._native.run(inputs, outputs)
+        try:
+            self._native.run(inputs, outputs)
+        except ValueError as error:
+            count = sum(int(np.isnan(array).sum()) for array in inputs)
+            raise DataError(f"{error}, and NaN has no sign; {count} of the network's inputs are NaN") from None
         return outputs
 
     def seconds(self, inputs: list[Array], repeats: int) -> float:

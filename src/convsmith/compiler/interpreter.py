@@ -9,12 +9,12 @@ import numpy as np
 
 from convsmith.errors import UnsupportedError, UsageError, near
 from convsmith.graph import Graph, Node, Value, dying_values
-from convsmith.kernels import ALGORITHMS, Algorithm, ConvolutionShape, convolution_shape, integer_operators, reference
+from convsmith.kernels import ALGORITHMS, Algorithm, ConvolutionShape, convolution_shape, integer_operators, reference, sign_operators
 
 Array = np.ndarray[Any, Any]
 Step = Callable[[Sequence[Any]], Any]
 
-OPERATORS = {**reference.OPERATORS, **integer_operators.OPERATORS}
+OPERATORS = {**reference.OPERATORS, **integer_operators.OPERATORS, **sign_operators.OPERATORS}
 
 
 class Interpreter:

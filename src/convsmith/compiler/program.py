@@ -22,7 +22,6 @@ from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import Graph, Shape
 from convsmith.graph.shapes import COMPUTED, infer
 from convsmith.kernels import instruction_set, instruction_sets, processor_count
-from convsmith.redesign import fold_batch_norm
 from convsmith.targets.shipment import Quantiser
 
 Array = np.ndarray[Any, Any]
@@ -134,7 +133,7 @@ def build(
         raise UsageError(f"threads is {threads}; give at least 1")
     if not instruction_sets():
         raise UnsupportedError("the native module is not built here; use compiler.interpret, or export to ONNX or OpenVINO")
-    simple = simplify(graph if plan is None else plan.quantise(fold_batch_norm(graph), ranges))
+    simple = simplify(graph if plan is None else plan.quantise(graph, ranges))
     refuse_unknown(simple)
     program = Program(simple, Chooser(threads, instruction_set(), tune=tune, accuracy=accuracy), threads, metadata)
     program.check()

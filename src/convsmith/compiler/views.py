@@ -16,7 +16,7 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class View:
-    """Float32 numbers or uint8 codes of a buffer; axes are those of the graph (NCHW), ``strides`` and ``offset`` count elements.
+    """Float32 numbers, uint8 codes or words of 64 packed signs of a buffer; axes are those of the graph (NCHW), ``strides`` and ``offset`` count elements.
 
     ``buffer`` numbers the buffers of each space. A stride of 0 repeats, a negative one goes backwards.
     """
@@ -30,7 +30,7 @@ class View:
 
     @property
     def itemsize(self) -> int:
-        return 1 if self.dtype == "uint8" else 4
+        return np.dtype(self.dtype).itemsize
 
     @property
     def size(self) -> int:

@@ -49,6 +49,15 @@ def integer_conv(shapes: Shapes, known: Known, node: Node) -> list[Shape]:
     return conv(shapes[:2], known, node)
 
 
+def binary_conv(shapes: Shapes, known: Known, node: Node) -> list[Shape]:
+    """Return the shape of a convolution of signs, or of rows of signs times weights."""
+    x, bits, a = shapes[0], shapes[1], node.attributes
+    if a["rows"]:
+        return [(x[0], bits[0])]
+    shape = convolution_shape(x, (bits[0], int(a["channels"]), *bits[1:3]), a)  # type: ignore[arg-type]
+    return [(x[0], bits[0], *shape.windows.output)]
+
+
 def channels(shapes: Shapes, index: int, expected: int) -> None:
     """Raise unless an optional per-channel input has one number a channel."""
     if len(shapes) > index and shapes[index] is not None and shapes[index] != (expected,):
@@ -241,6 +250,10 @@ RULES: dict[str, Rule] = {
     "QuantizeLinear": same,
     "DequantizeLinear": same,
     "LookUp": same,
+    "PackSigns": same,
+    "UnpackSigns": same,
+    "SignPool": pool,
+    "BinaryConv": binary_conv,
     "IntegerConv": integer_conv,
     "IntegerAdd": lambda shapes, known, node: broadcast(shapes[:2], known, node),
     "IntegerAveragePool": lambda shapes, known, node: (pool if "kernel_shape" in node.attributes else global_pool)(shapes, known, node),

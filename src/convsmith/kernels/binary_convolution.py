@@ -78,6 +78,15 @@ def prepare_convolution(
     return BinaryWeights(level, values, column_base(signs, planes), tap_sums, planes, border)
 
 
+def prepare(algorithm: str, w_kcrs: Array, shape: ConvolutionShape, level: str) -> BinaryWeights:
+    """Return weights for "binary" or "ternary", as the other kinds of kernels prepare theirs."""
+    return prepare_convolution(w_kcrs, shape, ternary=algorithm == "ternary", level=level)
+
+
+def workspace_bytes(shape: ConvolutionShape, planes: int, threads: int, level: str | None = None) -> int:
+    return int(importlib.import_module("convsmith._native").binary_workspace_bytes(level or binary_level(), sizes(shape), planes, threads))
+
+
 def convolve_signs(
     x_nhwc: Signs,
     weights: BinaryWeights,
@@ -107,7 +116,7 @@ def convolve_signs(
     batch, k, *size = shape.output
     packed = thresholds is not None
     y = np.empty((batch, *size, word_count(k)), np.uint64) if packed else np.empty((batch, *size, k), np.float32 if affine_k else np.int32)
-    workspace = np.empty(-(-native.binary_workspace_bytes(weights.level, numbers, weights.planes, count) // 8), np.uint64)
+    workspace = np.empty(-(-workspace_bytes(shape, weights.planes, count, weights.level) // 8), np.uint64)
     scale, shift = (np.ascontiguousarray(v, np.float32) for v in affine_k) if affine_k else (None, None)
     direction, threshold = (
         (np.ascontiguousarray(v, np.int32) for v in (thresholds.direction_k, thresholds.threshold_k)) if thresholds else (None, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from convsmith.kernels import integer_operators, layers
+from convsmith.kernels import integer_operators, layers, sign_operators
 from convsmith.kernels.arrays import ARRAYS
 from convsmith.kernels.pointwise import POINTWISE
 from convsmith.kernels.windows import Array
@@ -37,5 +37,6 @@ OPERATORS: dict[str, Operator] = {
 
 def run(op: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> tuple[Array, ...]:
     """Return the outputs of one operator; ``KeyError`` when there is none of that name."""
-    result = (OPERATORS.get(op) or integer_operators.OPERATORS[op])(inputs, attributes)
+    own = OPERATORS.get(op) or integer_operators.OPERATORS.get(op) or sign_operators.OPERATORS[op]
+    result = own(inputs, attributes)
     return result if isinstance(result, tuple) else (result,)

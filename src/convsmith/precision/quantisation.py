@@ -15,9 +15,11 @@ from convsmith.graph import prune
 from convsmith.graph.network import Graph, Node, Value
 from convsmith.precision.affine_range import activation_range, along_axis, weight_steps
 from convsmith.precision.assignment import Assignment, resolve
+from convsmith.precision.binarisation import binarise
 from convsmith.precision.calibration import Ranges
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Rule
+from convsmith.redesign import fold_batch_norm
 
 LAYERS: Final = ("Conv", "Gemm", "MatMul")
 """Layers whose bias is given in units of their sums."""
@@ -30,16 +32,20 @@ def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
     """Return the graph with codes where the plan says int8: weights, and activations with the steps that ``emulate`` takes.
 
     Weights and biases in bf16 or fp16 are rounded numbers, which files keep in 16 bits. Biases between codes become the 32-bit integers of
-    the sums. What the plan leaves in float32 stays so. Batch norm must be folded already. One difference from ``emulate``: sums are exact
-    here, float32 there.
+    the sums. What the plan leaves in float32 stays so; what it makes binary becomes signs (``binarise``). Batch norm that is not folded
+    yet will be. One difference from ``emulate``: sums are exact here, float32 there.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration; ``UnsupportedError`` for formats other than integers
     of 8 bits (weights: at most 8, symmetric), bf16 or fp16 (weights) rounded to nearest.
     """
-    assigned = {(a.tensor, a.role): a for a in resolve(plan, graph) if a.rule is not None and a.rule.format is not None}
-    quantised = Quantised(graph, ranges)
+    folded = fold_batch_norm(graph)
+    assigned = {(a.tensor, a.role): a for a in resolve(plan, folded) if a.rule is not None and a.rule.format is not None}
+    binary = binarise(graph, plan)
+    quantised = Quantised(folded if binary is graph else fold_batch_norm(binary), ranges)
     for (_, role), assignment in assigned.items():
-        assert assignment.rule is not None
+        assert assignment.rule is not None and assignment.rule.format is not None
+        if assignment.rule.format.kind == "binary":
+            continue
         if role in ("weight", "bias") and assignment.rule.format in STORED and assignment.rule.scale == "none":
             quantised.number(assignment, assignment.rule)
             continue

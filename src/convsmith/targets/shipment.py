@@ -64,7 +64,7 @@ class Shipment:
     @property
     def planned(self) -> Graph:
         """The folded graph, with QuantizeLinear and DequantizeLinear where there is a plan."""
-        return self.folded if self.plan is None else self.plan.quantise(self.folded, self.ranges)
+        return self.folded if self.plan is None else self.plan.quantise(self.graph, self.ranges)
 
     def fields(self) -> dict[str, str]:
         """Return the metadata that every file carries: what was given, labels, preprocessing, temperature and threshold."""

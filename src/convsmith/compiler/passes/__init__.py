@@ -6,11 +6,13 @@ from convsmith.compiler.passes.identities import drop_identities
 from convsmith.compiler.passes.normalisations import normalisations_to_convolutions
 from convsmith.compiler.passes.padding import fuse_padding
 from convsmith.compiler.passes.residuals import fuse_integer_residuals, fuse_residuals
+from convsmith.compiler.passes.signs import fold_signs
 from convsmith.compiler.passes.swish import recognise_swish
 
 __all__ = [
     "drop_identities",
     "fold_codes",
+    "fold_signs",
     "fuse_activations",
     "fuse_integer_residuals",
     "fuse_padding",
