@@ -235,8 +235,8 @@ void convolve_signs(const BinaryConvolution& v, const uint64_t* x, const uint64_
     parallel_parts(size_t(job.cut.blocks * v.sizes.groups * job.cut.chunks), threads, convolve_part, &job);
 }
 
-const BinaryTable kBinary = {pack_signs,     prepared_words,         prepare_product, multiply_signs,
-                             binary_workspace_bytes, convolve_signs, pool_signs,      unpack_signs};
+const BinaryTable kBinary = {pack_signs,     prepared_words, prepare_product, multiply_signs, binary_workspace_bytes,
+                             convolve_signs, pool_signs,     unpack_signs};
 
 }  // namespace CONVSMITH_LEVEL
 }  // namespace convsmith

@@ -117,7 +117,8 @@ void pool(const SignPooling& p, const uint64_t* x, const uint64_t* smallest, uin
                         all &= bits;
                         any |= bits;
                     }
-                y[(item * w.out_w + column) * w.y_pitch + word] = (any & smallest[word]) | (all & any & ~smallest[word]);
+                y[(item * w.out_w + column) * w.y_pitch + word] =
+                    (any & smallest[word]) | (all & any & ~smallest[word]);
             }
 }
 
@@ -129,7 +130,7 @@ void unpack(const SignRows& rows, const uint64_t* x, float* y, long first, long 
 
 }  // namespace
 
-const BinaryTable kReferenceBinary = {pack_signs, prepared_words, prepare, multiply,
-                                      workspace_bytes, convolve, pool, unpack};
+const BinaryTable kReferenceBinary = {pack_signs,      prepared_words, prepare, multiply,
+                                      workspace_bytes, convolve,       pool,    unpack};
 
 }  // namespace convsmith

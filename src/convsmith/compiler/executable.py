@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +19,11 @@ SPACES = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 ABSENT = (4, 0, 0)
 """``Space`` of native/program.h."""
 
-PREPARE = {"float32": native.prepare, "uint8": integer_native.prepare, "binary": binary_convolution.prepare}
+PREPARE: Final[Mapping[str, Callable[..., Any]]] = {
+    "float32": native.prepare,
+    "uint8": integer_native.prepare,
+    "binary": binary_convolution.prepare,
+}
 """How weights are laid out, by the type in which a convolution sums."""
 
 

@@ -13,8 +13,8 @@ def simplify(graph: Graph) -> Graph:
     """Return the graph with constants computed, batch normalisation folded, nothing that does nothing, and integer operators.
 
     ``IntegerConv`` (codes, int8 weights, int32 bias, factors, residual), ``IntegerAdd``, ``IntegerAveragePool`` and ``LookUp`` stand for
-    what lies between DequantizeLinear and QuantizeLinear; see ``kernels.integer_operators``. ``PackSigns``, ``BinaryConv``, ``SignPool`` and
-    ``UnpackSigns`` stand for layers on signs; see ``kernels.sign_operators``.
+    what lies between DequantizeLinear and QuantizeLinear; see ``kernels.integer_operators``. ``PackSigns``, ``BinaryConv``, ``SignPool``
+    and ``UnpackSigns`` stand for layers on signs; see ``kernels.sign_operators``.
     """
     plain = prune(passes.drop_identities(fold_batch_norm(fold_constants(graph))))
     return passes.fold_signs(passes.fold_codes(plain))

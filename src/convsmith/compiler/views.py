@@ -16,8 +16,9 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class View:
-    """Float32 numbers, uint8 codes or words of 64 packed signs of a buffer; axes are those of the graph (NCHW), ``strides`` and ``offset`` count elements.
+    """Float32 numbers, uint8 codes or words of 64 packed signs of a buffer; axes are those of the graph (NCHW).
 
+    ``strides`` and ``offset`` count elements.
     ``buffer`` numbers the buffers of each space. A stride of 0 repeats, a negative one goes backwards.
     """
 

@@ -113,7 +113,7 @@ class Signs:
                 signs = self._is_signs(node.inputs[0]) and node.inputs[1] in self.binary and self._plain(node)
                 return (node, following) if signs else None
             readable = all(not source or source in self.graph.weights for source in node.inputs[1:])
-            if node.op not in FOLLOWING or not readable or len(node.outputs) > 1 or value != name and not self._alone(value):
+            if node.op not in FOLLOWING or not readable or len(node.outputs) > 1 or (value != name and not self._alone(value)):
                 return None
             following.insert(0, node)
             value = node.inputs[0]
@@ -160,7 +160,8 @@ def _apply(node: Node, numbers: Array, weights: dict[str, Array]) -> Array:
     """Return what a node makes of sums ``(count, channels)``; batch norm as PyTorch computes it in evaluation."""
     if node.op == "BatchNormalization":
         gamma, beta, mean, variance = (weights[name].astype(np.float32) for name in node.inputs[1:5])
-        factor = gamma * (np.float32(1) / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5))))  # type: ignore[arg-type]
+        epsilon = np.asarray(node.attributes.get("epsilon", 1e-5), np.float32)
+        factor = gamma * (np.float32(1) / np.sqrt(variance + epsilon))
         return np.asarray(numbers * factor + (beta - mean * factor))
     if node.op == "Clip":
         low, high = (weights[name] if name else None for name in (*node.inputs[1:3], "", "")[:2])

@@ -168,7 +168,9 @@ class SignFolding:
             self._emit(node)
             return
         if np.any(sign.factor != 1):
-            product = Node(f"{node.name}.factor", "Mul", (source, self._constant(f"{node.name}.factor", sign.factor)), (f"{output}.turned",))
+            product = Node(
+                f"{node.name}.factor", "Mul", (source, self._constant(f"{node.name}.factor", sign.factor)), (f"{output}.turned",)
+            )
             self._emit(product)
             source = product.outputs[0]
         if np.any(sign.threshold != 0):
@@ -267,7 +269,10 @@ class SignFolding:
 
 def _channels(graph: Graph) -> dict[str, int]:
     """Return the channels of images and of rows; they do not depend on the sizes that a graph leaves free."""
-    sizes = {value.name: tuple(1 if n == -1 and axis == 0 else USUAL if n == -1 else n for axis, n in enumerate(value.shape)) for value in graph.inputs}
+    sizes = {
+        value.name: tuple(1 if n == -1 and axis == 0 else USUAL if n == -1 else n for axis, n in enumerate(value.shape))
+        for value in graph.inputs
+    }
     try:
         shapes = infer_shapes(graph, 1, sizes)
     except (UsageError, UnsupportedError):
