@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from convsmith import jobs, models, runs
 from convsmith.errors import UsageError
-from convsmith.jobs import probe, trained
+from convsmith.jobs import probe, trained, transfer
+from convsmith.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,52 @@ def test_what_cannot_be_probed(photos: Path, tmp_path: Path) -> None:
     save_file(models.load("photonet", classes=3, input_size=(64, 64)).state_dict(), path)
     with pytest.raises(UsageError, match="belongs to a network of Convsmith's own"):
         jobs.perform("probe", {"data": str(photos), "weights": str(path), "model": "photonet"})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "frozen"),
+    [
+        ("linear_on_stage", None),
+        ("surgical", {"bottom"}),
+        ("lp_ft", set()),
+        ("bit", set()),
+    ],
+)
+def test_the_further_strategies_can_be_forced(strategy: str, frozen: set[str] | None, photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings: dict[str, object] = {"data": str(photos), "weights": str(weights), "threads": 1, "strategy": strategy, "epochs": 1}
+    if strategy == "bit":
+        settings |= {"size": 32, "training": {"schedule": {"warmup": 0.5, "milestones": [0.2]}}}
+    if strategy == "surgical":
+        settings["training"] = {"transfer": {"block": "top"}}
+    outcome = jobs.perform("train", settings, out=tmp_path / "run")
+    run = runs.open(tmp_path / "run")
+    loaded = trained.load(run)
+    chosen = [row for row in run.read_json("decisions.json") if row["stage"] == "strategy"]
+    assert chosen[0]["choice"] == strategy and outcome.result["top1"] > 0.5
+    before, after = load_file(weights), loaded.module.state_dict()
+    if strategy == "linear_on_stage":
+        # colours are told by the first stage: a network cut there, its body untouched, that can be exported and resumed
+        assert run.read_json("model.json")["options"]["cut"] in chosen[0]["reason"]
+        assert all(torch.equal(value, before[name.removeprefix("body.")]) for name, value in after.items() if name.startswith("body."))
+        assert len(after) < len(before)
+        assert jobs.perform("export", {"run": str(run.folder)}).result["parity"]["passed"]
+        return
+    still = {name for name in before if torch.equal(before[name], after[name]) and "running" not in name and "num_batches" not in name}
+    if frozen:
+        assert "conv1.weight" in still and "layer3.2.conv2.weight" not in still
+    else:
+        assert not {name for name in still if name.endswith("conv1.weight")}
+
+
+def test_what_strategies_add_to_their_names() -> None:
+    of = {name: Training.model_validate(transfer.settings(name, 500)).transfer for name in ("l2_sp", "layer_decay", "full")}
+    assert of["l2_sp"].anchor == 0.01 and of["layer_decay"].layer_decay == 0.75 and of["full"].anchor == 0
+    assert all(found.freeze_norm for found in of.values()) and not Training(**transfer.settings("full", 2000)).transfer.freeze_norm
+
+
+def test_the_minutes_are_predicted_from_measurements(photos: Path, weights: Path) -> None:
+    result = jobs.perform("probe", {"data": str(photos), "weights": str(weights)}).result
+    minutes = result["minutes"]
+    assert set(minutes) >= {"linear", "fine_tune", "full", "lp_ft", "surgical", "scratch"} and minutes["linear"] < minutes["scratch"]
+    assert "an update of 32 images linear " in result["evidence"] and "Predicted: a pass over the" in probe.lines(result)
+    assert result["recommendation"]["minutes"] == pytest.approx(minutes[result["recommendation"]["strategy"]])

@@ -10,10 +10,13 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 from convsmith.data.preprocess import Preprocess
-from convsmith.training import Training, fit
+from convsmith.training import Training, big_transfer, fit
+from convsmith.training.big_transfer import hyperrule
 from convsmith.training.blocks import blocks
 from convsmith.training.features import Features, extract, extract_below, head_of, stages_of
 from convsmith.training.probing import StageScore, recommend, score_stages
+from convsmith.training.schedules import factor
+from convsmith.training.surgery import relative_gradients, worst_third
 from convsmith.training.transfer import Transfer
 from convsmith.training.transferability import classifier, cross_validated, linear_layer, log_evidence, shrunk_h_score
 from convsmith.training.updates import Updater
@@ -63,6 +66,9 @@ def test_factors_and_moments_of_the_blocks() -> None:
     assert [round(block.since, 3) for block in head_first] == [0.6, 0.4, 0.2, 0]
     decayed = blocks(Deep(), Transfer(strategy="full", layer_decay=0.5))
     assert [block.factor for block in decayed] == [0.125, 0.25, 0.5, 1]
+    surgical = blocks(Deep(), Transfer(strategy="surgical", block="bottom"))
+    assert [block.factor for block in surgical] == [1, 0, 0, 1]
+    assert [block.factor for block in blocks(Deep(), Transfer(strategy="lp_ft"))] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,8 @@ def test_factors_and_moments_of_the_blocks() -> None:
     [
         ("linear", {"head"}),
         ("fine_tune", {"features.1.0", "features.1.1", "features.2.0", "features.2.1", "head"}),
+        ("surgical", {"features.1.0", "features.1.1", "head"}),
+        ("lp_ft", {f"features.{i}.{j}" for i in range(3) for j in range(2)} | {"head"}),
         ("full", {f"features.{i}.{j}" for i in range(3) for j in range(2)} | {"head"}),
     ],
 )
@@ -218,3 +226,35 @@ def test_the_matrix_of_little_and_much_similar_and_different(per_class: int, ear
 
 def test_grey_images_reach_a_colour_network() -> None:
     assert stages_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)), Preprocess(8, 8)) == ("1",)
+
+
+def test_the_third_that_the_images_pull_most_is_found(dataset, preprocess) -> None:
+    """Against gradients of the whole loss by hand, with the weights of the middle block made tiny so that its share is largest."""
+    module = Deep().eval()
+    with torch.no_grad():
+        module.features[1][0].weight.mul_(1e-3)
+    config = Training(**{**FAST, "batch": "full"}, augment={"shift": 0.2}, transfer={"strategy": "surgical", "freeze_norm": True})
+    before = state(module)
+    found = relative_gradients(module, dataset, config, preprocess, count=1)
+    assert not changed(before, module) and all(p.grad is None for p in module.parameters())
+    from convsmith.data import normalise
+
+    x = torch.from_numpy(normalise(np.stack([dataset.train.image(i) for i in range(101)]), preprocess))
+    total = nn.functional.cross_entropy(module(x), torch.from_numpy(dataset.train.labels))
+    total.backward()
+    for place, third in enumerate(("bottom", "middle", "top")):
+        parts = [p for p in module.features[place].parameters() if p.ndim > 1]
+        assert found[third] == pytest.approx(float(parts[0].grad.norm() / parts[0].detach().norm()), rel=1e-3)
+    third, why = worst_third(module, dataset, config, preprocess)
+    assert third == max(found, key=found.get) == "middle" and why.startswith("its gradient is the largest part of its weights (top ")
+
+
+def test_the_rule_of_big_transfer() -> None:
+    few, many, most = (hyperrule(n, area) for n, area in ((1000, 32 * 32), (20_000, 96 * 96), (500_000, 300 * 300)))
+    assert (few.steps, few.crop, few.resize, few.mixup) == (500, 128, 160, 0.0)
+    assert (many.steps, many.crop, many.mixup, most.steps) == (10_000, 480, 0.1, 20_000)
+    config = Training.model_validate({**big_transfer.settings(few, 1000, 512, True), "transfer": {"strategy": "bit"}})
+    # two updates an epoch: 250 epochs, warm up to update 100, a tenth of the rate at 200, 300 and 400
+    rates = [0.003 * factor(config.schedule, step / 2, config.epochs) for step in (0, 50, 100, 199, 201, 301, 401, 499)]
+    assert rates == pytest.approx([0, 0.0015, 0.003, 0.003, 0.0003, 3e-5, 3e-6, 3e-6])
+    assert big_transfer.settings(few, 1000, 32, False)["learning_rate"] == pytest.approx(0.003 / 16)

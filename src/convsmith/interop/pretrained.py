@@ -23,6 +23,7 @@ from convsmith.interop.transplant import Layer, fits, head_width, layers_of, tra
 from convsmith.models import convention as conventions
 from convsmith.models import hub, weights
 from convsmith.models.convention import CAFFE, KERAS, TENSORFLOW, TORCHVISION, Convention
+from convsmith.models.cut import cut
 from convsmith.models.recognition import outline, published, recognise
 
 Images = Iterable[NDArray[np.uint8]]
@@ -167,10 +168,22 @@ def _classes(model: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
 def load(source: Source, *, classes: int | None = None, input_size: tuple[int, int] | None = None, **options: Any) -> nn.Module:
     """Build the network of a source with its weights; ``classes`` other than its own give it a new head with a random start.
 
-    The network reads red, green, blue, whatever the file's order: the first layer's channels are turned round where needed.
+    The network reads red, green, blue, whatever the file's order: the first layer's channels are turned round where needed. An option
+    ``cut`` names the module after which a new head follows.
 
     Raises: DataError for weights that do not fit.
     """
+    stage = {**source.options, **options}.pop("cut", None)
+    whole = replace(source, options={key: value for key, value in source.options.items() if key != "cut"})
+    options.pop("cut", None)
+    network = _load_whole(whole, classes, input_size, options)
+    if stage is None:
+        return network
+    height, width = input_size or (source.convention.height, source.convention.width)
+    return cut(network, stage, classes or source.classes, (3, height, width))
+
+
+def _load_whole(source: Source, classes: int | None, input_size: tuple[int, int] | None, options: Mapping[str, Any]) -> nn.Module:
     classes = classes or source.classes
     built = {**source.options, **options}
     if source.model.startswith("timm/"):

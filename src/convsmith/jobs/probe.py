@@ -47,6 +47,8 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
         "seconds": found.features.seconds,
         "stages": scores,
         "recommendation": asdict(found.recommendation),
+        "minutes": dict(found.minutes),
+        "evidence": found.evidence,
         "plot": str(config.plot) if config.plot else None,
     }
 
@@ -79,5 +81,7 @@ def lines(result: Mapping[str, Any]) -> str:
     ]
     found = result["recommendation"]
     parts = ["\n".join(result["source"]["reasons"]), table(["stage", "maps", "logistic", "SVM", "LogME", "H-score"], rows)]
+    told = [[name, f"{minutes:.2g}"] for name, minutes in sorted(result["minutes"].items(), key=lambda item: item[1])]
+    parts.append(f"Predicted: {result['evidence']}.\n\n" + table(["strategy", "minutes"], told))
     parts.append(f"{found['strategy']} on {found['stage']}, about {found['minutes']:.2g} minutes: {found['reason']}")
     return "\n\n".join(parts)

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import DataError, UnsupportedError
-from convsmith.jobs import sources, trained, transfer
+from convsmith.jobs import finders, sources, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import Images, text
@@ -39,8 +39,12 @@ class Config(Images):
     strategy: transfer.Strategy = Field("auto", description="What to do with the weights; 'auto' measures it on the training images")
     time: Duration | None = text(None, "TIME", "Time the training may take, such as 90s, 10m, 1h30m", gt=0)
     epochs: float | None = Field(None, gt=0, description="Passes over the training images")
-    batch: int | Literal["full"] | None = text(None, "N", "Images per update; 'full' is all of them")
-    learning_rate: float | None = Field(None, gt=0, description="Highest learning rate")
+    batch: int | Literal["full", "find"] | None = text(
+        None, "N", "Images per update; 'full' is all of them, 'find' tries which is fast and fits"
+    )
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["find"] | None = text(
+        None, "RATE", "Highest learning rate; 'find' tries rising rates"
+    )
     plan: Path | None = Field(None, description="Number formats to train under: the file of a plan")
     leaked: Path | None = Field(None, description="List of test images to score apart, such as `convsmith check --list` calls leaked")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
@@ -75,6 +79,7 @@ class Prepared:
     training: Training
     decisions: tuple[Mapping[str, str], ...]
     source: Source | None = None
+    finders: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
@@ -106,7 +111,18 @@ def quote(config: Config) -> dict[str, Any]:
 
 
 def prepare(config: Config, listener: runs.Listener) -> Prepared:
-    """Open the images and decide input, architecture and training where the settings leave it open."""
+    """Open the images and decide input, architecture and training where the settings leave it open; find what is to be found."""
+    prepared = _prepare(config, listener)
+    if "find" not in (config.batch, config.learning_rate):
+        return prepared
+    found, changed = finders.find(prepared, lambda changed: build(changed, config), config.batch, config.learning_rate, listener)
+    decisions = [{"stage": "training", "choice": f"{name} {row['chosen']:g}", "reason": row["reason"]} for name, row in found.items()]
+    for decision in decisions:
+        listener.event("decision", **decision)
+    return dataclasses.replace(prepared, training=changed, decisions=(*prepared.decisions, *decisions), finders=found)
+
+
+def _prepare(config: Config, listener: runs.Listener) -> Prepared:
     from convsmith import data, models, training
 
     dataset = sources.open_images(config, listener)
@@ -133,22 +149,34 @@ def prepare(config: Config, listener: runs.Listener) -> Prepared:
 def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener: runs.Listener) -> Prepared:
     """Decide input, strategy and training for given weights; the strategy by the features of every stage unless it was asked for."""
     from convsmith import training
+    from convsmith.training import big_transfer
 
-    preprocess = source.convention.preprocess(config.size)
+    area, strategy = transfer.median_area(dataset), str(config.strategy)
+    rule = big_transfer.hyperrule(len(dataset.train), area).crop if strategy == "bit" else None
+    preprocess = source.convention.preprocess(config.size or rule)
     decisions = [{"stage": "weights", "choice": source.model, "reason": "; ".join(source.reasons)}]
-    strategy: str = config.strategy
-    if strategy == "auto":
-        found = transfer.probe(source, dataset, preprocess, workers=config.workers).recommendation
-        strategy, but = transfer.trained_strategy(found.strategy)
-        decisions.append({"stage": "strategy", "choice": strategy, "reason": found.reason + but})
-    else:
-        decisions.append({"stage": "strategy", "choice": strategy, "reason": "as asked"})
+    reason = "as asked"
+    if strategy in ("auto", "linear_on_stage"):
+        probed = transfer.probe(source, dataset, preprocess, workers=config.workers)
+        found = probed.recommendation
+        reason = f"{found.reason}; {probed.evidence}: about {found.minutes:.2g} minutes" if strategy == "auto" else "as asked"
+        strategy = found.strategy if strategy == "auto" else strategy
+        if strategy == "linear_on_stage":
+            stage = max(probed.scores, key=lambda score: score.accuracy).stage
+            source, reason = transfer.cut_at(source, stage, probed.scores[-1].stage), f"{reason}; on stage {stage}"
+    decisions.append({"stage": "strategy", "choice": strategy, "reason": reason})
     asked = wanted(config)
     chosen, reasons = training.choose(dataset, preprocess, config.time, source.model)
     if strategy == "scratch":
         source = dataclasses.replace(source, path="")
     else:
-        chosen = validate(Training, merge(chosen.model_dump(exclude_unset=True), transfer.settings(strategy, len(dataset.train))))
+        flip = bool(chosen.augment.flip)
+        of_it = transfer.settings(strategy, len(dataset.train), flip=flip, area=area)
+        chosen = validate(Training, merge(chosen.model_dump(exclude_unset=True), of_it))
+        if strategy == "surgical" and "block" not in asked.get("transfer", {}):
+            block, why = transfer.pulled_third(source, dataset, preprocess, chosen, mirror=flip, workers=config.workers)
+            chosen = validate(Training, merge(chosen.model_dump(exclude_unset=True), {"transfer": {"block": block}}))
+            decisions.append({"stage": "strategy", "choice": f"block {block}", "reason": why})
         asked_too = {"epochs": 0, "batch": 0, "learning_rate": 0, **asked}
         reasons = tuple(reason for reason in reasons if not _overruled(reason, asked_too))
     decisions += [_decision("training", reason) for reason in reasons if not _overruled(reason, asked)]
@@ -161,6 +189,7 @@ def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener
 def wanted(config: Config) -> dict[str, Any]:
     """Return the training settings that were asked for, those with a flag of their own included."""
     flags: dict[str, Any] = {"time_s": config.time, "epochs": config.epochs, "batch": config.batch, "learning_rate": config.learning_rate}
+    flags = {key: value for key, value in flags.items() if value != "find"}
     shared = {"seed": config.seed, "workers": config.workers, "threads": config.threads, "device": config.device}
     always: dict[str, Any] = {"deterministic": True} if config.deterministic else {}
     if config.kernels != "torch":
@@ -208,6 +237,8 @@ def write_prepared(prepared: Prepared, config: Config, record: runs.Record) -> N
     record.write_json("model.json", model)
     record.write_json("training.json", prepared.training)
     record.write_json("decisions.json", prepared.decisions)
+    if prepared.finders:
+        record.write_json("finders.json", prepared.finders)
 
 
 def prepared_of(config: Config, record: runs.Record) -> Prepared:
@@ -227,7 +258,9 @@ def prepared_of(config: Config, record: runs.Record) -> Prepared:
         from convsmith.models.convention import Convention
 
         found = pretrained.find(model["source"]["path"], model=model["name"])
+        cut = {key: value for key, value in model.get("options", {}).items() if key == "cut"}
         source = found.with_convention(Convention.from_dict(model["source"]["convention"]), "of the run")
+        source = dataclasses.replace(source, options={**source.options, **cut})
     return Prepared(dataset, preprocess, model["name"], training, tuple(run.read_json("decisions.json")), source)
 
 

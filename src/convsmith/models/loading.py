@@ -20,13 +20,15 @@ def load(
     input_size: tuple[int, int] | None = None,
     pretrained: bool = False,
     weights: Path | str | None = None,
+    cut: str | None = None,
     **options: Any,
 ) -> nn.Module:
     """Return the network of that name, in training mode.
 
     `input_size` is (height, width); None means that of the source. The start is drawn from torch's generator: set
     `torch.manual_seed` before. `weights` names a file whose arrays replace it; a head for another number of classes keeps its
-    start, with a warning. `pretrained` is for timm/<name>, which fetches its own weights. `options` go to the family, for
+    start, with a warning. `pretrained` is for timm/<name>, which fetches its own weights. `cut` names the module after which
+    a new head follows (`models.cut`). `options` go to the family, for
     example `widths` of smallnet or `dropout`.
 
     Raises: UsageError for an unknown name (with the nearest), an input that is too small, an unknown option;
@@ -45,9 +47,18 @@ def load(
         if "unexpected keyword" not in str(error):
             raise
         raise UsageError(f"{name} has no option {str(error).rsplit(maxsplit=1)[-1]}") from None
+    if cut is not None:
+        network = _cut(network, name, cut, classes, in_channels, input_size)
     if weights is not None:
         load_weights(network, weights)
     return network
+
+
+def _cut(network: nn.Module, name: str, stage: str, classes: int, in_channels: int, input_size: tuple[int, int] | None) -> nn.Module:
+    from convsmith.models.cut import cut
+
+    height, width = input_size or (find(name).input[1:] if not name.startswith("timm/") else (224, 224))
+    return cut(network, stage, classes, (in_channels, height, width))
 
 
 def _load_own(

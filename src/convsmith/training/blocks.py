@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convsmith.training.features import head_of
-from convsmith.training.transfer import FACTORS, Transfer
+from convsmith.training.transfer import FACTORS, THIRDS, Transfer
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,17 @@ def _place(name: str, head: str) -> str:
     return head if owner == head else ".".join(owner.split(".")[:2])
 
 
+def third_of(place: int, count: int) -> int:
+    """Return the third that block ``place`` of ``count`` below the head belongs to; 0 is the top."""
+    return min(2, 3 * (count - 1 - place) // count)
+
+
 def _rate(place: int, count: int, transfer: Transfer) -> tuple[float, float]:
     """Return the factor and the beginning of block ``place`` of ``count`` below the head, counted from the bottom."""
-    third = min(2, 3 * (count - 1 - place) // count)  # 0 is the top
+    third = third_of(place, count)
     factor = FACTORS[transfer.strategy][third]
+    if transfer.strategy == "surgical" and THIRDS[third] == transfer.block:
+        factor = 1.0
     if transfer.layer_decay < 1 and factor:
         factor = transfer.layer_decay ** (count - place)
     if transfer.strategy != "head_first":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def build(source: Source) -> dict[str, Any] | None:
         "resumed": len([event for event in source.kinds("resume") if "step" in event]),
         "arithmetic": _arithmetic(source),
         "waiting": _waiting(source),
+        "finders": _finders(source),
         "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows)) if chart["svg"]],
     }
 
@@ -63,6 +65,32 @@ def _arithmetic(source: Source) -> str:
         return ""
     told = ", ".join(f"{name} {units.latency(seconds)}" for name, seconds in sorted(timed.items(), key=lambda item: item[1]))
     return f"It ran in the fastest arithmetic that was timed, for one update: {told}."
+
+
+def _finders(source: Source) -> dict[str, Any] | None:
+    """Return what was tried to find batch and learning rate, None where nothing was."""
+    found = source.table("finders.json")
+    if found is None:
+        return None
+    batch, rate = found.get("batch"), found.get("learning_rate")
+    return {
+        "batch": batch and {"chosen": batch["chosen"], "reason": batch["reason"], "rows": [_trial(row) for row in batch["trials"]]},
+        "rate": rate and {"chosen": units.digits3(rate["chosen"]), "reason": rate["reason"], "svg": _test(rate)},
+    }
+
+
+def _trial(row: Mapping[str, Any]) -> dict[str, str]:
+    memory = row["peak_bytes"] if row["peak_bytes"] is not None else row["predicted_bytes"]
+    told = units.size(memory) + ("" if row["peak_bytes"] is not None else " expected")
+    return {"batch": str(row["batch"]), "memory": told, "rate": units.amount(row["images_per_s"]), "fits": "yes" if row["fits"] else "no"}
+
+
+def _test(rate: Mapping[str, Any]) -> Markup:
+    """Draw the loss against the power of ten of the rate, up to where the loss is twice that of the beginning."""
+    shown = [(math.log10(x), y) for x, y in zip(rate["rates"], rate["smoothed"], strict=True) if y <= 2 * rate["smoothed"][0]]
+    curve = Curve("loss, running mean", [x for x, _ in shown], [y for _, y in shown])
+    label = f"Loss over learning rates: falls fastest at {units.digits3(rate['chosen'])}, lowest at {units.digits3(rate['lowest'])}"
+    return line_chart([curve], x_label="power of ten of the learning rate", y_label="loss", label=label)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], named: Mapping[str, str]) -> list[Curve]:
