@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import Graph, Node, Value, infer_shapes
 from convsmith.graph.shape_rules import RULES
-from convsmith.kernels import integer_operators, reference
+from convsmith.kernels import integer_operators, reference, sign_operators
 
 FLOAT = np.zeros((), np.float32)
 
@@ -96,7 +96,7 @@ def test_split_has_one_shape_an_output() -> None:
 
 
 def test_every_operator_with_a_kernel_has_a_rule() -> None:
-    assert set(RULES) == set(reference.OPERATORS) | set(integer_operators.OPERATORS)
+    assert set(RULES) == set(reference.OPERATORS) | set(integer_operators.OPERATORS) | set(sign_operators.OPERATORS)
 
 
 @settings(max_examples=60, deadline=None)
