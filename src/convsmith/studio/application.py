@@ -18,10 +18,12 @@ from convsmith.runs.notes import Outdated
 from convsmith.studio import access, api, assets, pages
 from convsmith.studio.guard import Guard, Rate
 from convsmith.studio.listing import Listing
+from convsmith.studio.missing import NotFound
 from convsmith.studio.rendering import page
 from convsmith.studio.roots import Outside, Roots
 from convsmith.studio.settings import Settings
-from convsmith.studio.state import Json, NotFound, Studio
+from convsmith.studio.state import Json, Studio
+from convsmith.studio.unpacking import Uploads
 
 #: How an error is answered; whatever else Convsmith raises on purpose is 400.
 STATUS: tuple[tuple[type[ConvsmithError], int], ...] = ((NotFound, 404), (Outside, 403), (Outdated, 409), (ResourceError, 507))
@@ -42,7 +44,7 @@ def app(root: str | Path, settings: Settings | None = None) -> FastAPI:
     root = Path(root).expanduser().absolute()
     entry = access.open_access(root, settings.password_file)
     roots = Roots([root, Path.cwd(), *settings.allow])
-    studio = Studio(root, settings, entry, roots, Listing(root), Queue(root))
+    studio = Studio(root, settings, entry, roots, Listing(root), Queue(root), Uploads(root, settings.upload_mb * 1_000_000))
     made = FastAPI(
         title="Convsmith studio", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from convsmith.errors import UnsupportedError
 from convsmith.report.page import style
-from convsmith.studio.state import NotFound
+from convsmith.studio.missing import NotFound
 
 FOLDER = Path(__file__).parent / "static"
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

@@ -22,6 +22,8 @@ OPEN = ("/login", "/static/")
 SAFE = ("GET", "HEAD", "OPTIONS")
 JSON_BYTES = 2 << 20
 IMAGE_BYTES = 64 << 20
+#: Addresses below a run that images are sent to.
+SENT_TO = ("/classify", "/explain")
 LOGINS_A_MINUTE = 10
 MOST_CLIENTS = 4096
 
@@ -123,7 +125,7 @@ class Guard:
 
     def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         path = scope["path"]
-        limit = self.upload_bytes if path.startswith("/api/uploads") else IMAGE_BYTES if path.startswith("/api/images") else JSON_BYTES
+        limit = self.upload_bytes if path.startswith("/api/uploads") else IMAGE_BYTES if path.endswith(SENT_TO) else JSON_BYTES
         told = f"at most {limit / 1e6:,.0f} MB may be sent here"
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > limit:

@@ -16,7 +16,8 @@ from convsmith import runs
 from convsmith.jobs.text import printable
 from convsmith.report import units
 
-MENU = (("/", "Runs"), ("/new", "New"), ("/jobs", "Jobs"), ("/compare", "Compare"), ("/machine", "Machine"), ("/api", "API"))
+REST = (("/machine", "Machine"), ("/api", "API"))
+MENU = (("/", "Runs"), ("/images", "Images"), ("/networks", "Networks"), ("/new", "New"), ("/compare", "Compare"), ("/jobs", "Jobs"), *REST)
 
 
 @cache

@@ -11,16 +11,15 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from convsmith import runs
-from convsmith.errors import UsageError
 from convsmith.queue import Queue
 from convsmith.studio.access import Access
+from convsmith.studio.galleries import Galleries
 from convsmith.studio.listing import Listing
+from convsmith.studio.looking import Looker
+from convsmith.studio.missing import NotFound
 from convsmith.studio.roots import Roots
 from convsmith.studio.settings import Settings
-
-
-class NotFound(UsageError):
-    """A run, job, image or page that is not there."""
+from convsmith.studio.unpacking import Uploads
 
 
 class Json(Response):
@@ -42,6 +41,9 @@ class Studio:
     roots: Roots
     listing: Listing
     queue: Queue
+    uploads: Uploads
+    galleries: Galleries = field(default_factory=Galleries)
+    looker: Looker = field(default_factory=Looker)
     closing: bool = field(default=False)
 
     def run(self, name: str) -> runs.Run:

@@ -11,7 +11,8 @@ from fastapi import APIRouter
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from convsmith import report, runs
-from convsmith.studio.state import Here, Json, NotFound
+from convsmith.studio.missing import NotFound
+from convsmith.studio.state import Here, Json
 
 router = APIRouter(tags=["files"])
 

@@ -12,7 +12,8 @@ from convsmith.errors import UsageError
 from convsmith.jobs.configuration import given
 from convsmith.queue import Job
 from convsmith.studio.api.verbs import Asked, composed
-from convsmith.studio.state import Here, Json, NotFound, Studio
+from convsmith.studio.missing import NotFound
+from convsmith.studio.state import Here, Json, Studio
 
 router = APIRouter(tags=["jobs"])
 

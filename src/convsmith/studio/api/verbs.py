@@ -14,7 +14,8 @@ from convsmith.jobs import presets
 from convsmith.jobs.configuration import merge, validate
 from convsmith.jobs.verbs import BELOW, VERBS, Verb, find
 from convsmith.studio import forms, instructions
-from convsmith.studio.state import Here, Json, NotFound, Studio
+from convsmith.studio.missing import NotFound
+from convsmith.studio.state import Here, Json, Studio
 from convsmith.training.config import Schedule
 from convsmith.training.schedules import factor
 

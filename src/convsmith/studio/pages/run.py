@@ -40,6 +40,9 @@ def show(here: Here, request: Request, name: str) -> Response:
         curves=curves.of_run(run.folder),
         summary=summary(run),
         told=told(run),
+        classes=classes(run),
+        next=following() if run.has("weights.safetensors") else [],
+        exported=exported(run),
         has_network=run.has("weights.safetensors"),
         evaluation=evaluation,
         mistakes=mistakes(run),
@@ -70,6 +73,36 @@ def mistakes(run: runs.Run) -> list[dict[str, Any]]:
 
     found, _ = quietly(pictures, open_source(run.folder))
     return list(found or ())
+
+
+def classes(run: runs.Run) -> list[str]:
+    """Return the names of the classes a run knows, none before it has opened its images."""
+    try:
+        return [str(name) for name in run.read_json("preprocess.json")["classes"]]
+    except (ConvsmithError, KeyError, TypeError):
+        return []
+
+
+def following() -> list[dict[str, str]]:
+    """Return the verbs that take a run, with the setting that names it."""
+    found = []
+    for verb in (*VERBS.values(), *BELOW.values()):
+        fields = verb.module.Config.model_fields
+        fill = next((name for name in ("run", "network") if name in fields), None)
+        if fill and verb.name != "resume":
+            found.append({"name": verb.name, "help": verb.help, "fill": fill})
+    return found
+
+
+def exported(run: runs.Run) -> str | None:
+    """Return what is said of the exported file: its name, and how it agrees with the network."""
+    if not run.has("export.json"):
+        return None
+    try:
+        told = run.read_json("export.json")
+        return f"{told['path']}: {told['parity']['different']} of {told['parity']['images']:,} images are predicted otherwise by the file"
+    except (ConvsmithError, KeyError, TypeError, ValueError):
+        return None
 
 
 def log(run: runs.Run) -> list[dict[str, Any]]:

@@ -90,18 +90,4 @@ form.addEventListener("submit", (event) => {
   act(form.querySelector('[type="submit"]'), start);
 });
 
-// Paths on the server complete as they are typed; names that are known stay in their own list.
-let completing;
-form.addEventListener("input", (event) => {
-  const input = event.target;
-  if (!("path" in input.dataset) || !input.value.includes("/")) return;
-  clearTimeout(completing);
-  completing = setTimeout(async () => {
-    const { paths } = await ask("GET", `/api/paths?prefix=${encodeURIComponent(input.value)}`).catch(() => ({ paths: [] }));
-    const list = document.querySelector("#paths");
-    list.replaceChildren(...paths.map((path) => Object.assign(document.createElement("option"), { value: path })));
-    input.setAttribute("list", "paths");
-  }, 200);
-});
-
 describe();

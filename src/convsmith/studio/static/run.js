@@ -1,5 +1,6 @@
 // The page of one run: curves that grow while it runs, its actions, its notes, its files.
 import { act, address, ask, element, island, percent, say, size } from "./page.js";
+import { show } from "./answers.js";
 import { watch as machine } from "./machine.js";
 import { calibration, confusion, draw, line, mark } from "./charts.js";
 
@@ -197,7 +198,8 @@ embedded.addEventListener("toggle", () => {
 if (told.series.loss.x.length || told.steps.x.length || run.dataset.status === "running") draws();
 else document.querySelector("#training .charts").hidden = true;
 if (evaluation) {
-  confusion(document.querySelector("#plot-confusion"), evaluation);
+  const plot = document.querySelector("#plot-confusion");
+  confusion(plot, evaluation).then(() => plot.on("plotly_click", ({ points: [cell] }) => document.querySelector("#gallery") && show(cell.y, cell.x)));
   calibration(document.querySelector("#plot-calibration"), evaluation);
 }
 if (run.dataset.status === "running") {
