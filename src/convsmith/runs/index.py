@@ -56,18 +56,36 @@ def entries(root: Path) -> list[Entry]:
     for folder in folders:
         if folder.name not in stamps:
             continue
-        try:
-            run = reader.Run(folder, fresh[folder.name]) if folder.name in fresh else reader.open_run(folder)
-        except ConvsmithError as error:
-            listed.append(Entry(folder.name, folder, "?", "", "unreadable", "", {}, str(error)))
+        if folder.name in fresh:
+            listed.append(_entry(reader.Run(folder, fresh[folder.name])))
             continue
-        listed.append(Entry(run.name, folder, run.verb, run.data, run.status, run.created, run.summary, run.error))
-        if folder.name not in fresh:
-            changed[folder.name] = (stamps[folder.name], run.described)
+        try:
+            run = reader.open_run(folder)
+        except ConvsmithError as error:
+            listed.append(_unreadable(folder, error))
+            continue
+        listed.append(_entry(run))
+        changed[folder.name] = (stamps[folder.name], run.described)
     gone = known.keys() - stamps.keys()
     if changed or gone:
         _write(root, changed, gone)
     return sorted(listed, key=lambda entry: (entry.created, entry.name))
+
+
+def entry(folder: Path) -> Entry:
+    """Return the line of one run, read from its folder; the folder is one with a run.json."""
+    try:
+        return _entry(reader.open_run(folder))
+    except ConvsmithError as error:
+        return _unreadable(folder, error)
+
+
+def _entry(run: reader.Run) -> Entry:
+    return Entry(run.folder.name, run.folder, run.verb, run.data, run.status, run.created, run.summary, run.error)
+
+
+def _unreadable(folder: Path, error: ConvsmithError) -> Entry:
+    return Entry(folder.name, folder, "?", "", "unreadable", "", {}, str(error))
 
 
 def note(folder: Path) -> None:

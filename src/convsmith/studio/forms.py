@@ -25,7 +25,7 @@ PATHS = ("data", "images", "weights", "plan", "exclude", "leaked", "network")
 
 @dataclass(frozen=True)
 class Input:
-    """One field of a form. ``name`` has dots where settings are nested; ``shown`` is the default as text, "" where there is none."""
+    """One field of a form. ``name`` has dots where settings are nested; ``shown`` is the default and ``range`` the bounds as text."""
 
     name: str
     label: str
@@ -37,6 +37,7 @@ class Input:
     least: float | None = None
     most: float | None = None
     whole: bool = False
+    range: str = ""
     fields: tuple[Input, ...] = field(default=())
 
 
@@ -56,7 +57,7 @@ def _input(name: str, label: str, info: FieldInfo) -> Input:
     kind, choices, whole = _kind(annotation, label)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     shown = str(extra.get("shown") or "") or _shown(info.default)
-    return Input(name, text, kind, about, shown, info.is_required() and not optional, choices, least, most, whole)
+    return Input(name, text, kind, about, shown, info.is_required() and not optional, choices, least, most, whole, _range(info))
 
 
 def _bare(annotation: Any) -> tuple[Any, bool]:
@@ -91,6 +92,11 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
         least = getattr(rule, "ge", getattr(rule, "gt", least))
         most = getattr(rule, "le", getattr(rule, "lt", most))
     return (None if least is None else float(least)), (None if most is None else float(most))
+
+
+def _range(info: FieldInfo) -> str:
+    words = (("gt", "above"), ("ge", "from"), ("lt", "below"), ("le", "to"))
+    return " ".join(f"{word} {getattr(rule, name):g}" for rule in info.metadata for name, word in words if hasattr(rule, name))
 
 
 def _shown(default: Any) -> str:

@@ -51,7 +51,7 @@ def of_runs(here: Studio, most: int = 200) -> list[str]:
     found: dict[str, None] = {}
     for row in list(reversed(here.listing.rows()))[:most]:
         try:
-            described = runs.open(here.root / row.name).read_json("dataset.json")
+            described = runs.open(here.root / row.folder).read_json("dataset.json")
             place = str(described["open"]["data"])
         except (UsageError, KeyError, TypeError):
             continue

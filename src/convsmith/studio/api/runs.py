@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -12,12 +13,15 @@ from starlette.responses import StreamingResponse
 
 from convsmith import runs as store
 from convsmith.errors import ConvsmithError, UsageError
+from convsmith.queue import Job
 from convsmith.runs import notes, process
 from convsmith.studio import curves, stream
 from convsmith.studio.listing import PAGE, Row, page_of
 from convsmith.studio.state import Here, Json, Studio, described
 
 router = APIRouter(tags=["runs"])
+
+PATIENCE_S = 5.0
 
 Sort = Literal["name", "verb", "data", "status", "created", "top1", "model"]
 
@@ -91,7 +95,11 @@ def abort_run(here: Here, name: str) -> Json:
 @router.post("/runs/{name}/resume")
 def resume_run(here: Here, name: str) -> Json:
     """Go on with a run that was stopped, exactly where it was."""
-    return Json({"job": here.queue.resume(here.run(name).name)})
+    run = here.run(name)
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and _job_of(here, run) is not None:
+        time.sleep(0.1)  # an aborted job tidies up for a moment after its run says so
+    return Json({"job": here.queue.resume(run.name)})
 
 
 @router.get("/runs/{name}/notes")
@@ -139,14 +147,20 @@ def _abort(here: Studio, name: str) -> None:
     run = here.run(name)
     if run.status != "running":
         raise UsageError(f"{name} is not running, it is {run.status}")
-    for job in here.queue.jobs():
-        if job.active and job.run is not None and job.run.resolve() == run.folder.resolve():
-            here.queue.abort(job.id)
-            return
+    job = _job_of(here, run)
+    if job is not None:
+        here.queue.abort(job.id)
+        return
     owner = run.described["process"]
     if owner["host"] != process.identity()["host"]:
         raise UsageError(f"{name} runs on {owner['host']}; stop process {owner['pid']} there")
     os.kill(int(owner["pid"]), signal.SIGINT)
+
+
+def _job_of(here: Studio, run: store.Run) -> Job | None:
+    """Return the job that is at work on a run, None where no job of the queue is."""
+    folder = run.folder.resolve()
+    return next((job for job in here.queue.jobs() if job.active and job.run is not None and job.run.resolve() == folder), None)
 
 
 def _each(here: Studio, names: list[str], what: str, act: Any) -> dict[str, Any]:

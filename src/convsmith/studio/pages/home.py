@@ -70,7 +70,7 @@ def home(
 
 def live(here: Studio, row: Row) -> dict[str, Any]:
     """Return how far a run is, the time left and the points of its small curve."""
-    folder = here.root / row.name
+    folder = here.root / row.folder
     found = curves.of_run(folder, SPARK_POINTS)
     last = found["progress"]
     series = found["series"]["val_loss"]["y"] or found["series"]["loss"]["y"]

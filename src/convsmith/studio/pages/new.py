@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from convsmith import runs
 from convsmith.jobs import presets
 from convsmith.studio import forms
 from convsmith.studio.api.verbs import known, offered
@@ -38,11 +37,14 @@ def form(here: Here, request: Request, verb: str, clone: Annotated[str, Query(ma
         request,
         "new.html",
         verb=found,
-        first=[item for item in fields if item.required or item.label in FIRST],
-        more=[item for item in fields if not item.required and item.label not in FIRST],
+        root=here.root,
+        first=[item for item in fields if item.required or item.name in FIRST],
+        more=[item for item in fields if not item.required and item.name not in FIRST],
         filled=filled,
         clone=clone,
         presets=presets.PRESETS.get(verb, {}),
+        has_networks={"model", "weights"} <= names,
+        trained=[row.name for row in reversed(here.listing.rows()) if row.model and row.address][:200],
         has_schedule=any(item.name == "training" for item in fields),
         names=suggestions(here),
     )
@@ -61,5 +63,5 @@ def suggestions(here: Studio) -> dict[str, list[str]]:
         "data": list(dict.fromkeys(["digits", *datasets, *known_data]))[:200],
         "model": ["auto", *models.ZOO],
         "network": [*trained, *models.ZOO],
-        "weights": [str(runs.open(here.root / name).folder / "weights.safetensors") for name in trained[:50]],
+        "weights": [str(here.root / name / "weights.safetensors") for name in trained],
     }

@@ -16,7 +16,7 @@ from convsmith.studio.state import Here
 
 router = APIRouter()
 
-MAKES_RUNS = ("train", "forge", "reproduce", "precision sweep")
+LEADS_TO_RUN = ("train", "forge", "reproduce", "precision sweep", "resume")
 
 
 @router.get("/jobs")
@@ -30,7 +30,7 @@ def show(here: Here, request: Request, number: int, stay: bool = False) -> Respo
     """Show a job; one that makes a run leads there as soon as the run is there."""
     job = found(here, number)
     described = plain(job)
-    if described["run"] and not stay and job.verb in MAKES_RUNS:
+    if described["run"] and not stay and job.verb in LEADS_TO_RUN:
         return RedirectResponse(f"/runs/{described['run']}", 303)
     return page(request, "job.html", job=described, log=tail(job), text=text(job), told=told(job))
 

@@ -30,13 +30,13 @@ const axis = (title, more = {}) => ({
 function layout({ x = "", y = "", xMore = {}, yMore = {}, shapes = [], annotations = [], ...more }) {
   return {
     autosize: true,
-    margin: { l: 56, r: 14, t: 14, b: 46 },
+    margin: { l: 56, r: 34, t: 46, b: 46 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("soft"), size: 12, family: "system-ui, sans-serif" },
     xaxis: axis(x, xMore),
     yaxis: axis(y, yMore),
-    legend: { orientation: "h", y: 1.08, x: 0 },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     hovermode: "closest",
     hoverlabel: { bgcolor: colour("panel"), font: { color: colour("ink") } },
     shapes,

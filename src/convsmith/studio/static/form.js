@@ -90,4 +90,33 @@ form.addEventListener("submit", (event) => {
   act(form.querySelector('[type="submit"]'), start);
 });
 
+// The choice of a network fills in the fields that the command line has: the architecture and the weights it begins with.
+const choice = document.querySelector("#network");
+function network() {
+  const kind = choice.querySelector("[data-network]:checked").value;
+  for (const part of choice.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== kind;
+  const value = (id) => choice.querySelector(id).value;
+  const previous = value("#previous");
+  form.elements.model.value = kind === "standard" ? value("#standard") : "";
+  const weights = { run: previous && `${form.dataset.root}/${previous}/weights.safetensors`, pretrained: value("#pretrained").trim() };
+  form.elements.weights.value = weights[kind] ?? "";
+  const named = value("#pretrained").startsWith("torchvision/") ? value("#pretrained").slice(12) : "";
+  const drawn = { standard: value("#standard"), run: previous, pretrained: named }[kind];
+  const link = choice.querySelector("#drawing");
+  link.href = drawn ? `/networks?name=${encodeURIComponent(drawn)}` : "/networks";
+  link.textContent = drawn ? `Draw ${drawn}` : "All networks";
+}
+choice?.addEventListener("input", () => {
+  network();
+  describe();
+});
+if (choice && form.elements.model.value && !form.elements.weights.value) {
+  const standard = choice.querySelector("#standard");
+  if ([...standard.options].some((option) => option.value === form.elements.model.value)) {
+    choice.querySelector('[value="standard"]').checked = true;
+    standard.value = form.elements.model.value;
+    network();
+  }
+}
+
 describe();

@@ -2,7 +2,7 @@
 import { ask } from "./page.js";
 
 const place = document.querySelector("#network");
-const WIDTH = 330;
+const WIDTH = 400;
 const HEIGHT = 44;
 const STEP = 64;
 const make = (name, values, text) => {

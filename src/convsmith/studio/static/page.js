@@ -74,6 +74,9 @@ export const element = (name, values = {}, ...children) => {
   return made;
 };
 
+// An image of few pixels is better shown as squares than smoothed away.
+document.addEventListener("load", ({ target }) => target.tagName === "IMG" && target.naturalWidth <= 32 && target.classList.add("coarse"), true);
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
