@@ -189,6 +189,25 @@ def certificate(classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def shrunk() -> dict[str, object]:
+    """Four networks: one beaten, one beyond the limit, the quickest within it, and float32."""
+
+    def row(name: str, plan: str, ms: float, right: int, file_bytes: int, frontier: bool = True, within: bool = True) -> dict[str, object]:
+        seen = {"accuracy": right / 360, "low": right / 360 - 0.02, "high": right / 360 + 0.01, "drop": (349 - right) / 3.6, "n": 360}
+        speeds = {"ms": ms, "batch_ms": 9 * ms, "batch": 16, "images_per_s": 16e3 / (9 * ms), "speedup": 0.31 / ms}
+        sizes = {"file_bytes": file_bytes, "memory_bytes": file_bytes + 50_000, "energy_uj": 9.1 * ms, "macs": 1_000_000}
+        return {"name": name, "plan": plan, "edits": [], "test": seen if frontier else None, "folder": f"shrink/{name}",
+                "frontier": frontier, "within": within} | seen | speeds | sizes  # fmt: skip
+
+    points = [
+        row("int8, 0.4 of the time", "int8", 0.05, 340, 60_000, within=False), row("int8", "int8", 0.11, 349, 170_000),
+        row("float32", "float32", 0.31, 349, 640_000), row("bf16 weights", "e8m7 weights", 0.33, 348, 330_000, frontier=False),
+    ]  # fmt: skip
+    limits = {"max_drop": 0.5, "max_ms": None, "max_mb": None, "part": "val", "n": 360, "baseline": 349 / 360, "threads": 2, "batch": 16}
+    torch_ms = {"torch_ms": 1.2, "torch_batch_ms": 3.4}
+    return limits | torch_ms | {"points": points, "chosen": "int8", "folder": "runs/x/shrink/int8", "notes": ["The time was over."]}
+
+
 def write_run(folder: Path, *, classes: Sequence[str] = DIGITS, accuracy: float = 0.97, n: int = 360, pictures: bool = True) -> Evaluation:
     """Write every file of a run into ``folder`` and return the evaluation."""
     logits, labels = predictions(len(classes), n, accuracy=accuracy)
@@ -208,6 +227,7 @@ def write_run(folder: Path, *, classes: Sequence[str] = DIGITS, accuracy: float 
         "certificate": certificate(classes),
         "export": export(),
         "bench": bench(),
+        "shrink": shrunk(),
         "decisions": DECISIONS,
         "quote": {
             "quoted": {"seconds": 38, "memory_bytes": 512e6, "disk_bytes": 3.2e6},

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from convsmith import runs
-from convsmith.jobs import bench, export, precision, train, trained
+from convsmith.jobs import bench, export, precision, shrink, train, trained
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import text
 from convsmith.jobs.text import percent, printable, size, table
@@ -18,6 +18,11 @@ TRAINING_SHARE = 0.7
 
 SWEEP_SHARE = 0.15
 """Part of ``time`` that curves of accuracy against bits may take; where they would take more, only formats around the answer are tried."""
+
+SHRINK_SHARE = 0.05
+"""Part of ``time`` that the search for a smaller network at the end may take; without a time it takes `SHRINK_S` seconds."""
+
+SHRINK_S = 60.0
 
 BITS = ("chosen", "baseline", "confirmed", "weight_bytes", "float32_weight_bytes", "text", "max_drop")
 SPEED = ("runtime", "batch", "median_ms", "q1_ms", "q3_ms", "images_per_s")
@@ -76,11 +81,21 @@ def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict
         ("precision.json", lambda: _find_bits(bits, record, prepared)),
         ("export.json", lambda: export.run(export.Config(run=where, overwrite=True, workers=workers), record, dataset=prepared.dataset)),
         ("bench.json", lambda: bench.run(bench.Config(run=where, threads=config.bench_threads), record)),
+        ("shrink.json", lambda: shrink.run(_shrink(config, where), record, dataset=prepared.dataset)),
     ]
     for name, stage in stages:
         if not runs.open(record.folder).has(name):
             stage()
     return _summarise(record)
+
+
+def _shrink(config: Config, where: str) -> shrink.Config:
+    """Return the settings of the last stage, a short `convsmith shrink`."""
+    allowed = config.time * SHRINK_SHARE if config.time else SHRINK_S
+    images, threads = config.bits_images, config.bench_threads
+    return shrink.Config(
+        run=where, max_drop=config.max_drop, time=allowed, images=images, threads=threads, workers=config.workers, evaluations=0
+    )
 
 
 def _find_bits(config: precision.Config, record: runs.Record, prepared: train.Prepared) -> None:
@@ -97,9 +112,16 @@ def _summarise(record: runs.Record) -> dict[str, Any]:
     result["bits"] = {key: bits[key] for key in BITS}
     result["export"] = {"file": str(record.folder / file["file"]), "bytes": file["bytes"], "parity": file["parity"]}
     result["speed"] = [{key: row[key] for key in SPEED} for row in speed["rows"]]
+    result["shrink"] = _smaller(record.read_json("shrink.json"))
     fastest = min((row for row in result["speed"] if row["batch"] == 1), key=lambda row: row["median_ms"])
     result["summary"] = result["summary"] | {"bits": bits["chosen"], "file_bytes": file["bytes"], "latency_ms": fastest["median_ms"]}
     return result
+
+
+def _smaller(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the network to take instead, None where none keeps the limit."""
+    chosen = next((row for row in found["points"] if row["name"] == found["chosen"]), None)
+    return chosen and {key: chosen[key] for key in ("name", "ms", "speedup", "file_bytes", "folder", "drop", "test")}
 
 
 def lines(result: Mapping[str, Any]) -> str:
@@ -113,7 +135,17 @@ def lines(result: Mapping[str, Any]) -> str:
         ["file", f"{printable(file['file'])} ({size(file['bytes'])})"],
         ["parity", f"{file['parity']['different']} of {file['parity']['images']:,} validation images predicted otherwise by the file"],
     ]
+    if result["shrink"]:
+        made.append(["smaller", _instead(result["shrink"])])
     return "\n\n".join([table(["what", "result"], made), bench.speed_table(result["speed"])])
+
+
+def _instead(chosen: Mapping[str, Any]) -> str:
+    drop = (chosen["test"] or chosen)["drop"]
+    return (
+        f"{chosen['name']} in the run's folder {chosen['folder']}: {chosen['ms']:.3g} ms an image, {chosen['speedup']:.1f} times as fast "
+        f"as float32 in the same engine, {size(chosen['file_bytes'])}, {drop:.2f} points lost"
+    )
 
 
 def _bits(bits: Mapping[str, Any]) -> str:

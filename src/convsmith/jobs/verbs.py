@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
         Verb("precision", "Find how few bits a trained network needs.", "given run"),
         Verb("export", "Write a trained network as one ONNX file that takes plain images, and prove it right.", "given run"),
         Verb("reproduce", "Run the experiments of a paper on low precision again, its figures beside ours.", "new run"),
+        Verb("shrink", "Search smaller and faster networks of a trained one, measured on this machine: the frontier of all.", "given run"),
         Verb("bench", "Measure how fast a network answers on this machine.", "given run"),
     )
 }

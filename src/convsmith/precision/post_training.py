@@ -107,20 +107,25 @@ class PostTraining:
         self.plan, self.fitted, self.judged, self.progress = plan, x[:-kept], x[-kept:], progress
         self.graph = fold_batch_norm(graph)
         self._graphs: dict[bool, tuple[Graph, Ranges]] = {}
+        self._made: dict[tuple[Recipe, int], Coded] = {}
         self._expected: NDArray[np.float64] | None = None
 
     def make(self, recipe: Recipe, rounding_steps: int = 500) -> Coded:
         """Return the codes of a recipe."""
-        graph, ranges = self._material("equalise" in recipe.measures)
-        plan = ranged(self.plan, recipe.range)
-        codes = quantise(graph, plan, ranges)
-        if "round" in recipe.measures:
-            from convsmith.precision.adaptive_rounding import round_adaptively
-
-            codes = round_adaptively(codes, graph, self.fitted, steps=rounding_steps, progress=self.progress)
         if "bias" in recipe.measures:
-            codes = correct_biases(codes, graph, self.fitted[:CORRECTED])
-        return Coded(codes, graph, plan, recipe)
+            before = self.make(Recipe(recipe.range, tuple(name for name in recipe.measures if name != "bias")), rounding_steps)
+            codes = correct_biases(before.codes, before.graph, self.fitted[:CORRECTED])
+            return replace(before, codes=codes, recipe=recipe)
+        if (recipe, rounding_steps) not in self._made:
+            graph, ranges = self._material("equalise" in recipe.measures)
+            plan = ranged(self.plan, recipe.range)
+            codes = quantise(graph, plan, ranges)
+            if "round" in recipe.measures:
+                from convsmith.precision.adaptive_rounding import round_adaptively
+
+                codes = round_adaptively(codes, graph, self.fitted, steps=rounding_steps, progress=self.progress)
+            self._made[recipe, rounding_steps] = Coded(codes, graph, plan, recipe)
+        return self._made[recipe, rounding_steps]
 
     def error(self, codes: Graph) -> float:
         """Return the mean square of what codes change in the logits of the judging images, relative to the variance of these."""

@@ -5,7 +5,7 @@ from convsmith.report.charts.columns import column_chart
 from convsmith.report.charts.lines import Curve, line_chart
 from convsmith.report.charts.matrix import confusion_chart
 from convsmith.report.charts.parallel import Upright, parallel_chart
-from convsmith.report.charts.trade import Option, trade_chart
+from convsmith.report.charts.trade import Option, frontier_chart, trade_chart
 
 __all__ = [
     "Curve",
@@ -14,6 +14,7 @@ __all__ = [
     "Upright",
     "column_chart",
     "confusion_chart",
+    "frontier_chart",
     "line_chart",
     "parallel_chart",
     "reliability_chart",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,41 @@ def trade_chart(
     families = list(dict.fromkeys([*families, *(option.family for option in options)]))
     for index, family in enumerate(families):
         parts += _family([option for option in options if option.family == family], index, x, y)
+    if chosen is not None:
+        parts.append(_chosen(chosen, x, y))
+    parts.append(legend(families, marks=True))
+    return canvas(WIDTH, HEIGHT, *parts, label=label)
+
+
+def frontier_chart(
+    options: Sequence[Option],
+    best: Sequence[Option],
+    *,
+    x_label: str,
+    y_label: str,
+    label: str,
+    chosen: Option | None = None,
+    levels: Sequence[tuple[str, float]] = (),
+    y_format: Callable[[float], str] = "{:g}".format,
+) -> Markup:
+    """Draw options as points by family, and a stepped line along the ``best``: what is reached at least, for each ``x``."""
+    if not options:
+        return Markup("")
+    y_values = [option.y for option in options] + [value for _, value in levels]
+    x_ticks, y_ticks = ticks(0.0, max(option.x for option in options)), ticks(min(y_values), max(y_values))
+    x, y = plot_scales((0.0, x_ticks[-1]), (y_ticks[0], y_ticks[-1]))
+    parts = [frame(x, y, x_ticks, y_ticks, x_label, y_label, y_format), *_level_lines(levels, x, y)]
+    reached, corners = -math.inf, list[str]()
+    for option in sorted(best, key=lambda option: (option.x, -option.y)):
+        if option.y > reached:
+            corners += ([f"{x(option.x):.2f},{y(reached):.2f}"] if corners else []) + [f"{x(option.x):.2f},{y(option.y):.2f}"]
+            reached = option.y
+    if len(corners) > 1:
+        parts.append(element("polyline", points=" ".join(corners), class_="line thin series-1"))
+    families = list(dict.fromkeys(option.family for option in options))
+    for index, family in enumerate(families):
+        own = [option for option in options if option.family == family]
+        parts += [mark(index, x(o.x), y(o.y), 4, class_=f"mark {style_of(index)}", data_name=o.name) for o in own]
     if chosen is not None:
         parts.append(_chosen(chosen, x, y))
     parts.append(legend(families, marks=True))
