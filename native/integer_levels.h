@@ -7,6 +7,8 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 
 extern const IntegerAlgorithm kIntegerGemm, kIntegerDirect, kIntegerDepthwise;
+constexpr int kIntegerWinogradForms = 2;
+extern const IntegerAlgorithm kIntegerWinograd[kIntegerWinogradForms];
 
 void quantise(const Quantisation&, const float* x, uint8_t* y, long first, long last);
 void dequantise(const Quantisation&, const uint8_t* x, float* y, long first, long last);

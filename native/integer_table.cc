@@ -5,7 +5,8 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
-const IntegerAlgorithm* const entries[] = {&kIntegerGemm, &kIntegerDirect, &kIntegerDepthwise};
+const IntegerAlgorithm* const entries[] = {&kIntegerGemm, &kIntegerDirect, &kIntegerDepthwise, &kIntegerWinograd[0],
+                                           &kIntegerWinograd[1]};
 
 }  // namespace
 

@@ -11,7 +11,15 @@ import pytest
 KERNELS = Path(__file__).parent / "kernels"
 CONTRACTS = [
     str(KERNELS / f"test_{name}.py")
-    for name in ("algorithms_contract", "kernels_gradients", "kernels_integers", "kernels_binary", "kernels_resampling")
+    for name in (
+        "algorithms_contract",
+        "kernels_gradients",
+        "kernels_bfloat16",
+        "kernels_integers",
+        "kernels_integer_winograd",
+        "kernels_binary",
+        "kernels_resampling",
+    )
 ]
 
 

@@ -25,7 +25,7 @@ from convsmith.kernels.integers import Middle
 
 Array = np.ndarray[Any, Any]
 
-CASES = [(level, name) for level in instruction_sets() for name in integer_native.names(level)]
+CASES = [(level, name) for level in instruction_sets() for name in integer_native.names(level) if ALGORITHMS[name].accuracy == 0]
 GUARD = 0xA5
 
 

@@ -108,6 +108,14 @@ def integer_algorithm(name: str) -> Algorithm:
     )
 
 
+INTEGER_WINOGRAD: dict[str, float] = {"int8_winograd_2x2_3x3": 3e-2, "int8_winograd_4x4_3x3": 1e-1}
+"""The only algorithms on codes that are not exact, and their accuracy: they round to 8 bits a second time."""
+
+
+def rounded_integer_algorithm(name: str, limit: float) -> Algorithm:
+    return replace(integer_algorithm(name), error_bound=partial(constant_bound, limit), accuracy=limit, pointwise=False)
+
+
 def constant_bound(limit: float, shape: ConvolutionShape) -> float:
     return limit
 
@@ -118,6 +126,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *FAST)},
     "gemm_bfloat16": replace(native_algorithm("gemm_bfloat16"), error_bound=bfloat16_bound, accuracy=1e-2),
     **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_direct", "int8_depthwise")},
+    **{name: rounded_integer_algorithm(name, limit) for name, limit in INTEGER_WINOGRAD.items()},
 }
 
 
