@@ -4,8 +4,8 @@ Peers read the same QDQ ONNX bytes: OpenVINO (of a layer only the time of its co
 network the whole request), and ONNX Runtime. A layer is codes to codes with bias and ReLU; ours is NHWC, the faster of its algorithms.
 Networks: random weights, the plan int8 of `convsmith export --plan int8`; OpenVINO and ONNX Runtime also get the file without the
 rounding before residual additions, as their own tools write it, and count with the faster. 2 threads in one process; rounds visit every
-contestant in turn; medians. Second claim: at 3x3 and stride 1 Winograd's convolution of codes, which is not exact, runs at 1.3 times OpenVINO's.
-Usage: int8.py [--batch 1] [layers|winograd|resnet18|resnet50|...]
+contestant in turn; medians. Second claim: at 3x3, stride 1, Winograd's convolution of codes, not exact,
+runs at 1.3 times OpenVINO's. Usage: int8.py [--batch 1] [layers|winograd|resnet18|resnet50|...]
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def winograd_table(rows: list[dict[str, Any]]) -> str:
         small, large, theirs = times["ours winograd_2x2_3x3"], times["ours winograd_4x4_3x3"], times["OpenVINO"]
         exact = min(value for name, value in times.items() if name.startswith("ours") and "winograd" not in name)
         ratios.setdefault(row["batch"], []).append(theirs / min(small, large))
-        name, share = "{0}-{1} 3x3 @{2}".format(*row["layer"]), 100 * row["share"]
+        name, share = "{}-{} 3x3 @{}".format(*row["layer"]), 100 * row["share"]
         cells = [f"{value:.0f}" for value in (theirs, exact, small, large)] + [f"{theirs / value:.2f}" for value in (small, large)]
         lines.append(f"| {' | '.join([name, str(row['batch']), *cells, f'{share:.0f}'])} |")
     for batch, values in ratios.items():
@@ -259,9 +259,9 @@ def write_page(found: dict[str, Any], peak: float) -> None:
     rows = [row for key, row in found.items() if key.startswith("winograd")]
     if rows:
         text += (
-            "\n## Winograd's convolution of codes\n\nNot exact: windows and weights are rounded a second time in the transformed domain, which "
-            "moves the sums by 1.3 to 1.7 % for F(2x2), 3.6 to 4.9 % for F(4x4) (root mean square of both, 64 to 512 channels). Nothing takes "
-            f"it unless an accuracy of 3e-2 or 1e-1 is asked for.\n\n{winograd_table(rows)}\n"
+            "\n## Winograd's convolution of codes\n\nNot exact: windows and weights are rounded a second time in the transformed "
+            "domain, which moves the sums by 1.3 to 1.7 % for F(2x2), 3.6 to 4.9 % for F(4x4) (root mean square of both, 64 to 512 "
+            f"channels). Nothing takes it unless an accuracy of 3e-2 or 1e-1 is asked for.\n\n{winograd_table(rows)}\n"
         )
     (RESULTS / "int8.md").write_text(text + footer(("convsmith", "onnxruntime", "openvino", "torch")))
 
