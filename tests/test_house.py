@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "convsmith"
-WITHOUT_TORCH = ("formats", "graph", "kernels", "analysis", "redesign", "compiler", "targets", "runs", "report", "sweeps")
+WITHOUT_TORCH = ("formats", "graph", "kernels", "analysis", "redesign", "compiler", "targets", "runs", "report", "sweeps", "serving")
 LIGHT = ("data", "models", "interop", "precision", "training", "jobs", "queue", "cli")
 
 

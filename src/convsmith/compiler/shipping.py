@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from convsmith.compiler.program import Program, build, load
-from convsmith.data.preprocess import Preprocess, normalise, resize
+from convsmith.data.preprocess import Preprocess, prepare
 from convsmith.errors import DataError
 from convsmith.targets import Session, Shipment
 from convsmith.targets.scores import softmax
@@ -43,8 +42,7 @@ def on_pixels(program: Program, preprocess: Preprocess, temperature: float = 1.0
     """Return a function from uint8 images ``(n, h, w, channels)`` of one size to ``[scores, logits]``."""
 
     def run(images: NDArray[Any]) -> list[NDArray[Any]]:
-        small = np.stack([resize(image, preprocess) for image in images])
-        logits = program(normalise(small, preprocess))
+        logits = program(prepare(list(images), preprocess, threads=program.threads))
         return [softmax(logits, temperature), logits]
 
     return run

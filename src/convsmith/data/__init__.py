@@ -10,7 +10,7 @@ from convsmith.data.input_size import choose_preprocess
 from convsmith.data.loader import batches, pixels
 from convsmith.data.opening import open
 from convsmith.data.pipeline import Waits, stream
-from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, to_channels
+from convsmith.data.preprocess import Preprocess, affine, crop_box, normalise, prepare, to_channels
 from convsmith.data.preprocess import resize as resize
 from convsmith.data.public import PUBLIC, download, load_public
 
@@ -39,6 +39,7 @@ __all__ = [
     "normalise",
     "open",
     "pixels",
+    "prepare",
     "read_image",
     "read_list",
     "resize",

@@ -67,6 +67,10 @@ Encoded = str | bytes | Extent
 _limit = threading.Lock()
 
 
+class TooLarge(DataError):
+    """An image with more pixels than allowed, or than memory holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one full look at an image found. ``height`` is 0 when it is left out.
@@ -101,18 +105,18 @@ def decode(source: Encoded, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[
     """Decode a path, the bytes of a file or a piece of one, as ``read_image``; raw pixels are a read-only view."""
     if isinstance(source, Extent) and source.shape:
         return raw_pixels(source)
-    look, pixels = _read(source, name, max_pixels)
+    look, pixels = _read(source, name, max_pixels, described=False)
     if pixels is None:
-        raise DataError(f"{name!r} cannot be read: {look.reason}")
+        raise (TooLarge if look.kind == "too_large" else DataError)(f"{name!r} cannot be read: {look.reason}")
     return pixels
 
 
 def inspect(source: Encoded, name: str, max_pixels: int = MAX_PIXELS) -> Look:
     """Look at one file: header, full decode, hash. Never raises for a bad file; the reason is in the result."""
-    return _read(source, name, max_pixels)[0]
+    return _read(source, name, max_pixels, described=True)[0]
 
 
-def _read(source: Encoded, name: str, max_pixels: int) -> tuple[Look, NDArray[np.uint8] | None]:
+def _read(source: Encoded, name: str, max_pixels: int, *, described: bool) -> tuple[Look, NDArray[np.uint8] | None]:
     if isinstance(source, Extent):
         try:
             source = bytes(raw_bytes(source))
@@ -121,12 +125,12 @@ def _read(source: Encoded, name: str, max_pixels: int) -> tuple[Look, NDArray[np
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _look(file, name, max_pixels)
+            return _look(file, name, max_pixels, described=described)
     except OSError as error:
         return Look(kind="unreadable", reason=f"the file cannot be opened ({error.strerror or error})"), None
 
 
-def _look(file: BinaryIO, name: str, max_pixels: int) -> tuple[Look, NDArray[np.uint8] | None]:
+def _look(file: BinaryIO, name: str, max_pixels: int, *, described: bool) -> tuple[Look, NDArray[np.uint8] | None]:
     head = file.read(32)
     file.seek(0)
     if not head:
@@ -150,6 +154,8 @@ def _look(file: BinaryIO, name: str, max_pixels: int) -> tuple[Look, NDArray[np.
         return Look(kind="too_large", reason=f"there is not enough memory to decode {width} x {height} pixels"), None
     except Exception as error:  # and again on damaged pixel data
         return Look(kind="truncated", reason=f"the {form} pixel data ends early or is damaged ({_words(error)})"), None
+    if not described:  # hashes would take longer than decoding a small image
+        return Look(), pixels
     kind, reason = _remark(form, name, frames)
     height, width, channels = pixels.shape
     return Look(height, width, channels, digest(pixels), outline(pixels), form, mode, kind, reason), pixels

@@ -6,6 +6,7 @@ multiplies by the same integer weights gives the same bits; the Resize operator 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convsmith.errors import UsageError
+from convsmith.kernels.resampling import resample
 
 ResizeMode = Literal["squash", "crop"]
 
@@ -99,6 +101,19 @@ def normalise(x_nhwc: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.f
     """Return float32 NCHW: ``(x / 255 - mean) / std`` as one multiply and one add per channel, in that order."""
     scale, shift = affine(preprocess)
     return np.ascontiguousarray((x_nhwc.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))
+
+
+def prepare(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, *, threads: int = 1) -> NDArray[np.float32]:
+    """Return what the network reads of images of any sizes, float32 NCHW: ``normalise`` of ``resize`` bit for bit, by the native kernel.
+
+    Shapes: images uint8 ``(h, w, 1 or 3)``.
+    """
+    p = preprocess
+    shown = [np.ascontiguousarray(to_channels(image, p.channels)) for image in images]
+    boxes = np.array([crop_box(p, image.shape[0], image.shape[1]) for image in shown], np.int32).reshape(-1, 4)
+    out = np.empty((len(shown), p.channels, p.height, p.width), np.float32)
+    resample(shown, boxes, np.zeros(len(shown), np.bool_), out, affine(p), threads=threads)
+    return out
 
 
 def affine(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
