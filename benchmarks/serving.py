@@ -358,10 +358,17 @@ def main() -> None:
                 "kill": lambda: measure_kill(program, requests, 10.0),
                 "slow": lambda: measure_slow(program, requests),
             }[given.part]()
-    parts = RESULTS / "serving" / f"{given.part}.md"
-    print(text, footer(("convsmith", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools", "pillow")))
-    parts.parent.mkdir(exist_ok=True)
-    parts.write_text(text)
+    publish(text + footer(("convsmith", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools", "pillow")))
+    print(text)
+
+
+def publish(text: str) -> None:
+    """Put a section into the page in the place of the one with its title, or behind the others."""
+    page = RESULTS / "serving.md"
+    parts = page.read_text().split("\n## ") if page.exists() else ["# Serving\n\n" + (__doc__ or "").split("\n\n")[0] + "\n"]
+    title = text.splitlines()[0].removeprefix("## ")
+    others = [part for part in parts[1:] if part.splitlines()[0] != title]
+    page.write_text("\n## ".join([parts[0], *others, text.removeprefix("## ")]).rstrip() + "\n")
 
 
 if __name__ == "__main__":
