@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convsmith.jobs.configuration import compose, explain
+    from convsmith.jobs.configuration import compose
     from convsmith.jobs.duration import Duration, parse_duration
     from convsmith.jobs.lifecycle import Outcome, Watch, perform
     from convsmith.jobs.verbs import VERBS, Verb
 
-__all__ = ["VERBS", "Duration", "Outcome", "Verb", "Watch", "compose", "explain", "parse_duration", "perform"]
+__all__ = ["VERBS", "Duration", "Outcome", "Verb", "Watch", "compose", "parse_duration", "perform"]
 
 # loaded when used: the table of verbs must be there before anything heavy is
 _OWNER = {
     "VERBS": "verbs",
     "Verb": "verbs",
     "compose": "configuration",
-    "explain": "configuration",
     "Duration": "duration",
     "parse_duration": "duration",
     "Outcome": "lifecycle",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from convsmith import runs
-from convsmith.errors import UnsupportedError
-from convsmith.jobs import subject
+from convsmith.errors import UnsupportedError, UsageError
+from convsmith.jobs import memory, subject
+from convsmith.jobs.amount import Amount
 from convsmith.jobs.settings import Settings, positional
-from convsmith.jobs.text import table
+from convsmith.jobs.settings import text as notation
+from convsmith.jobs.text import printable, table
 
 if TYPE_CHECKING:
     from convsmith.compiler.profiling import Profile
@@ -29,6 +32,10 @@ class Config(Settings):
     classes: int | None = Field(None, ge=1, description="Classes, for a name; by default its usual ones")
     measure: bool = Field(True, description="Run the network in the native engine and measure each layer on this machine")
     threads: int = Field(0, ge=0, description="Processor threads of the measurement; 0 takes one for each processor")
+    training: int = Field(32, ge=0, description="Images an update, for the memory that a training would take; 0 leaves that out")
+    memory: Amount | None = notation(None, "AMOUNT", "Memory to fit, such as 3GB: the largest batches of inference and training are told")
+    image: Path | None = Field(None, description="Image to show in the network: activations, receptive fields, Grad-CAM; needs --page")
+    page: Path | None = Field(None, description="HTML file to write, with pictures; one that exists is not replaced")
 
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
@@ -37,9 +44,13 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     if not config.network:
         return {"names": models.names()}
+    if config.image is not None and config.page is None:
+        raise UsageError("--image is shown on a page; name one with --page FILE.html")
+    new_page(config.page)
     looked = subject.open_subject(config.network, subject.Wanted(config.size, config.channels, config.classes))
     report = analysis.analyse(looked.graph, config.batch)
     found, notes = report.to_dict(), list[str]()
+    found["layers"] = [row | {"sources": sources} for row, sources in zip(found["layers"], _sources(looked.graph), strict=True)]
     speed, profile = _measured(looked.graph, config, notes, record) if config.measure else (None, None)
     more: tuple[analysis.Column, ...] = ()
     if speed is not None:
@@ -53,7 +64,41 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
             row | {"fused": row["name"] not in profile.seconds, "algorithm": profile.algorithms.get(row["name"])} for row in found["layers"]
         ]
         found["measured"] = _summary(profile)
-    return found | {"text": report.table(more), "notes": notes}
+    record.progress("memory", 0, 1)
+    needs = memory.memory(looked, config.batch, config.training, config.memory)
+    record.progress("memory", 1, 1)
+    found |= {"memory": needs, "text": report.table(more), "notes": notes, "page": config.page and str(config.page)}
+    if config.page is not None:
+        _write_page(config, looked, found)
+    return found
+
+
+def new_page(page: Path | None) -> None:
+    """Refuse a page that would replace a file."""
+    if page is not None and page.exists():
+        raise UsageError(f"{str(page)!r} exists already; name another file with --page, or remove it")
+
+
+def _sources(graph: Graph) -> list[list[str]]:
+    """Return for each node the nodes whose outputs it reads."""
+    makers = {output: node.name for node in graph for output in node.outputs}
+    return [list(dict.fromkeys(makers[name] for name in node.inputs if name in makers)) for node in graph]
+
+
+def _write_page(config: Config, looked: subject.Subject, found: Mapping[str, Any]) -> None:
+    from convsmith import data, report, training
+
+    assert config.page is not None
+    seen = None
+    if config.image is not None:
+        if looked.preprocess is None:
+            raise UsageError(f"how {config.network!r} wants its images is not known; give a run or a file that `convsmith export` wrote")
+        seen = training.explain(looked.module(), data.read_image(config.image), looked.preprocess)
+    shown = dict(found) | {"memory": memory.sentences(found["memory"])}
+    picture = config.image.name if config.image is not None else ""
+    name = Path(config.network).name if looked.trained else config.network
+    page = report.render_network(name, shown, seen=seen, classes=looked.classes, picture=picture)
+    runs.files.write_bytes(config.page, page.encode("utf-8"))
 
 
 def _measured(graph: Graph, config: Config, notes: list[str], record: runs.Listener) -> tuple[Speed | None, Profile | None]:
@@ -101,6 +146,9 @@ def lines(result: Mapping[str, Any]) -> str:
     parts = [str(result["text"])]
     if "machine" in result:
         parts.append(_machine(result))
+    parts += memory.sentences(result["memory"])
+    if result["page"]:
+        parts.append(f"Page: {printable(result['page'])}")
     return "\n".join([*parts, *(f"Note: {note}" for note in result["notes"])])
 
 

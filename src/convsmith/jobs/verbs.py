@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
         Verb("average", "Measure what averaging answers or weights gains, and what it costs.", "given run"),
         Verb("predict", "Name what is on images.", "nothing"),
         Verb("inspect", "Show what each layer of a network costs and sees.", "nothing"),
+        Verb("explain", "Show what one image does in a trained network: activations, filters, and where the answer comes from.", "nothing"),
         Verb("precision", "Find how few bits a trained network needs.", "given run"),
         Verb("export", "Write a trained network as one file that takes plain images, and prove it right.", "given run"),
         Verb("serve", "Answer over HTTP what is on images.", "nothing"),

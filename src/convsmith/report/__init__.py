@@ -2,6 +2,7 @@
 
 from convsmith.report.health import render_health
 from convsmith.report.mistakes import save_mistakes
+from convsmith.report.network import render_network
 from convsmith.report.page import render, write
 
-__all__ = ["render", "render_health", "save_mistakes", "write"]
+__all__ = ["render", "render_health", "render_network", "save_mistakes", "write"]

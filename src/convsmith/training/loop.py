@@ -27,7 +27,7 @@ from convsmith.training.network import check_fits, device_of
 from convsmith.training.processes import Team, team
 from convsmith.training.results import Fit, StoppedBy, peak_memory_bytes
 from convsmith.training.state import Best, Run, pack, unpack, weights_of
-from convsmith.training.surroundings import Interrupt, interrupts, settings
+from convsmith.training.surroundings import Interrupt, interrupts, settings, trim_heap
 from convsmith.training.updates import Updater
 from convsmith.training.validation import Validation
 
@@ -107,6 +107,7 @@ class _Trainer:
             self.voice.event("resume", step=run.step, epoch=run.epoch)
             return run
         seconds = self.team.first(planning.trial(self.module, self.config, self.feed, self.weights))
+        trim_heap()
         left_s = None if self.config.time_s is None else self.config.time_s - self.seconds()
         val_images = len(self.validation.split) if self.validation else 0
         plan = self.team.first(planning.make_plan(self.config, self.feed, seconds, val_images, left_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,3 +54,10 @@ def settings(config: Training) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system where the C library can; holes of a trial would else add to those of the training."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

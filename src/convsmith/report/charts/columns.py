@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -24,3 +25,16 @@ def column_chart(counts: Sequence[int], names: Sequence[str], *, threshold: int,
         parts.append(element("rect", told, x=left, y=y(count), width=right - left, height=y(0) - y(count), class_=f"fill {style}"))
         parts.append(text((left + right) / 2, y(0) + 16, name, anchor="middle"))
     return canvas(WIDTH, HEIGHT, *parts, label=label)
+
+
+def small_histogram(counts: Sequence[int], *, label: str, width: float = 128, height: float = 30) -> Markup:
+    """Draw counts of bins as columns without axes; heights go by the square root, so that a tail is seen. Nothing for no counts."""
+    if not any(counts):
+        return Markup("")
+    step, most = width / len(counts), math.sqrt(max(counts))
+    columns = [
+        element("rect", x=index * step, y=height - tall, width=max(step - 0.5, 0.5), height=tall, class_="fill series-1")
+        for index, count in enumerate(counts)
+        if (tall := height * math.sqrt(count) / most) > 0
+    ]
+    return canvas(width, height, *columns, label=label, class_="chart small-histogram")
