@@ -302,6 +302,13 @@ def hard_sigmoid(inputs: Inputs, a: Attributes) -> Tensor:
     return torch.clamp(alpha * inputs[0] + beta, 0, 1)
 
 
+def where(inputs: Inputs, a: Attributes) -> Tensor:
+    condition, *values = inputs
+    # numbers chosen by a comparison of float32 values, as signs are
+    like = next((value for value in values if isinstance(value, Tensor)), torch.zeros((), device=condition.device))
+    return torch.where(condition, tensor(values[0], like), tensor(values[1], like))
+
+
 OPERATORS: dict[str, Operator] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -344,6 +351,8 @@ OPERATORS: dict[str, Operator] = {
     "Mul": binary(torch.mul),
     "Div": binary(torch.div),
     "Pow": binary(torch.pow),
+    "Less": binary(torch.lt),
+    "Where": where,
     "Min": fold(torch.minimum),
     "Max": fold(torch.maximum),
     "ReduceMean": reduce(torch.mean),

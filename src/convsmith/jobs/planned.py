@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from convsmith.errors import UsageError
 from convsmith.jobs import sources
@@ -13,6 +13,33 @@ if TYPE_CHECKING:
     from convsmith.data.dataset import Dataset
     from convsmith.graph import Graph
     from convsmith.jobs.trained import Trained
+
+
+SIGNS: Final = Path("binary")
+"""The name, in place of a file, of the plan that a network of signs has of its own."""
+
+SIGN_TRAINING: Final = {"optimizer": "adam", "learning_rate": 0.003, "weight_decay": 0.0}
+"""What one-bit weights are trained with unless it is asked otherwise: their float32 copies only have to change sign."""
+
+
+def of_signs(model: str) -> precision.Plan:
+    """Return the plan of a network of the zoo that has layers of signs, by name.
+
+    Raises: ``UsageError`` for any other network.
+    """
+    from convsmith import models
+    from convsmith.models import lookup
+
+    if model == "auto":
+        raise UsageError(f"--plan binary needs a network that has layers of signs: --model {', '.join(models.names()['binary'])}")
+    usual = lookup.find(model).input
+    import torch
+
+    from convsmith.precision.binary_plan import binary_plan
+
+    with torch.device("meta"):
+        module = models.load(model, classes=2, in_channels=usual[0], input_size=usual[1:])
+    return binary_plan(module)
 
 
 def read(name: str, graph: Graph) -> precision.Plan:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import DataError, UnsupportedError
-from convsmith.jobs import finders, sources, trained, transfer
+from convsmith.jobs import finders, planned, sources, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import Images, text
@@ -45,7 +45,7 @@ class Config(Images):
     learning_rate: Annotated[float, Field(gt=0)] | Literal["find"] | None = text(
         None, "RATE", "Highest learning rate; 'find' tries rising rates"
     )
-    plan: Path | None = Field(None, description="Number formats to train under: the file of a plan")
+    plan: Path | None = Field(None, description="Number formats to train under: the file of a plan, or 'binary' for a network of signs")
     leaked: Path | None = Field(None, description="List of test images to score apart, such as `convsmith check --list` calls leaked")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
     deterministic: bool = Field(False, description="Repeat bit for bit")
@@ -197,7 +197,10 @@ def wanted(config: Config) -> dict[str, Any]:
     if config.plan is not None:
         from convsmith.precision.plan import Plan
 
-        flags["plan"] = Plan.load(config.plan).to_dict()
+        plan = planned.of_signs(config.model) if config.plan == planned.SIGNS else Plan.load(config.plan)
+        flags["plan"] = plan.to_dict()
+        if config.plan == planned.SIGNS:
+            always |= planned.SIGN_TRAINING
     asked = given(config).get("training", {})
     return merge(shared | always | {key: value for key, value in flags.items() if value is not None}, asked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,21 @@ def load(run: runs.Run) -> Trained:
     except (SafetensorError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0]
         raise DataError(f"{run.folder / 'weights.safetensors'} does not hold the weights of {described['name']}: {first}") from None
-    return Trained(run, module.eval(), preprocess, classes, described["name"])
+    return with_signs(Trained(run, module.eval(), preprocess, classes, described["name"]))
+
+
+def with_signs(network: Trained) -> Trained:
+    """Return the network as its training computed it: of signs, where it was trained under a plan of them."""
+    given = network.run.read_json("training.json").get("plan") if network.run.has("training.json") else None
+    if given is None:
+        return network
+    from convsmith.interop import pytorch
+    from convsmith.precision import Plan
+    from convsmith.precision.binarisation import binarise
+
+    plain = network.graph
+    graph = binarise(plain, Plan.from_dict(given))
+    return network if graph is plain else dataclasses.replace(network, module=pytorch.write(graph).eval(), stored=graph)
 
 
 def _stored(run: runs.Run) -> Trained:

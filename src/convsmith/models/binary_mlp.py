@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from convsmith.models.initialisation import glorot
 from convsmith.models.shift_norm import ShiftBatchNorm
+from convsmith.models.signs import Sign, SignLinear
 
 Activation = Literal["relu", "hard_tanh"]
 
@@ -57,10 +58,10 @@ class BinaryMLP(nn.Module):
 
 def _layer(inputs: int, units: int, norm: str, activation: Activation | None, dropout: float) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts["linear"] = nn.Linear(inputs, units)
+    parts["linear"] = SignLinear(inputs, units)
     parts["norm"] = ShiftBatchNorm(units) if norm == "shift" else nn.BatchNorm1d(units, eps=1e-4)
     if activation is not None:
-        parts["activation"] = nn.ReLU() if activation == "relu" else nn.Hardtanh()
+        parts["activation"] = nn.ReLU() if activation == "relu" else Sign()
     if dropout:
         parts["dropout"] = nn.Dropout(dropout)
     return nn.Sequential(parts)

@@ -162,7 +162,7 @@ class SignFolding:
 
     def _pack(self, sign: Sign) -> None:
         """Emit the packing of numbers; the sign of ``factor * x - threshold`` is exact, since differences near 0 are."""
-        node, source, output = sign.node, sign.source, sign.node.outputs[0]
+        node, source, output = sign.node, self._unclipped(sign), sign.node.outputs[0]
         channels = self.channels.get(source)
         if channels is None:
             self._emit(node)
@@ -181,6 +181,15 @@ class SignFolding:
         name = f"{output}.signs"
         self._emit(Node(node.name, "PackSigns", (source,), (name,)))
         self.packed[output] = Packed(name, channels)
+
+    def _unclipped(self, sign: Sign) -> str:
+        """Return what a limit before a sign limits, where that changes no sign, else the source itself."""
+        clip = producer(self.graph, sign.source)
+        if clip is None or clip.op != "Clip" or np.any(sign.factor != 1):
+            return sign.source
+        low, high = (self.graph.weights.get(name) if name else None for name in (*clip.inputs[1:3], "", "")[:2])
+        same = low is not None and np.all(low < sign.threshold) and (high is None or np.all(sign.threshold <= high))
+        return clip.inputs[0] if same else sign.source
 
     def _moved(self, node: Node) -> bool:
         """Emit a pooling of signs, or see images of signs as rows; tell whether the node is one of these."""

@@ -1,0 +1,64 @@
+"""Networks that say where they are binary: their plan, and the engine against PyTorch's emulation of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from convsmith import compiler, models, precision
+from convsmith.errors import UsageError
+from convsmith.interop import pytorch
+from convsmith.models.signs import Shift
+from convsmith.precision.binary_plan import binary_plan
+
+NETWORKS: list[tuple[str, int, dict[str, Any], int]] = [
+    # name, side, options, convolutions or products of signs in the engine
+    ("binarynet_mlp", 12, {"hidden": (64, 32)}, 2),
+    ("binarynet_cifar", 16, {"widths": (24, 40, 64), "hidden": (40,)}, 7),
+    ("vgg_small", 16, {"widths": (16, 64, 70)}, 5),
+    ("bireal18", 64, {"width": 16, "depths": (2, 2, 2)}, 6),
+    ("reactnet_a", 64, {"widths": (16, 32, 64, 64)}, 8),
+]
+
+
+@pytest.mark.parametrize(("name", "side", "options", "count"), NETWORKS)
+def test_networks_of_signs_are_in_the_engine_what_emulation_makes_of_them(
+    name: str, side: int, options: dict[str, Any], count: int
+) -> None:
+    """Float32 layers between signs round in another order: 1e-5 of the largest score; no sign of these inputs is that close to 0."""
+    torch.manual_seed(0)
+    channels = 1 if name == "binarynet_mlp" else 3
+    net = models.load(name, classes=10, in_channels=channels, input_size=(side, side), **options)
+    x = torch.randn(4, channels, side, side)
+    with torch.no_grad():
+        net.train()(torch.randn(16, channels, side, side))
+        for part in net.modules():
+            if isinstance(part, Shift):
+                part.bias.normal_(0, 0.3)
+    net.eval()
+    plan = binary_plan(net)
+    emulated = precision.emulate(net, plan, x).eval()
+    with torch.no_grad():
+        expected = emulated(x).numpy()
+    program = compiler.build(pytorch.read(net, tuple(x[:1].shape)), plan)
+    kinds = [step.kind for step in program.executable(tuple(x.shape)).steps]
+    assert kinds.count("binary_convolution") == count
+    assert np.abs(program(x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_without_signs_of_activations_only_weights_are_binary() -> None:
+    net = models.load("vgg_small", classes=10, in_channels=3, input_size=(8, 8), widths=(4, 4, 4))
+    plan = binary_plan(net, activations=False)
+    assert {rule.role for rule in plan.rules} == {"weight"} and len(plan.rules) == 5
+    assert [rule.layer for rule in binary_plan(net).rules if rule.role == "activation"] == [f"features.conv{i}.sign" for i in range(1, 7)]
+
+
+def test_a_network_without_layers_of_signs_is_refused() -> None:
+    net = models.load("lenet5", classes=10, in_channels=1, input_size=(28, 28))
+    with pytest.raises(
+        UsageError, match=r"LeNet5 has no layers of signs; those of the zoo that have are .*vgg_small, bireal18, reactnet_a"
+    ):
+        binary_plan(net)
