@@ -26,8 +26,8 @@ from convsmith.targets import measure, network_bytes, onnxruntime_run, openvino_
 
 THREADS, ROUNDS = 2, 9
 NETWORKS: dict[str, tuple[int, int, float, float]] = {
-    "binarynet_mlp": (1, 28, 7.0, 0.0), "vgg_small": (3, 32, 8.0, 3.0), "binarynet_cifar": (3, 32, 8.0, 3.0), "bireal18": (3, 224, 0.0, 0.0),
-    "reactnet_a": (3, 224, 0.0, 0.0),
+    "binarynet_mlp": (1, 28, 7.0, 0.0), "vgg_small": (3, 32, 8.0, 3.0), "binarynet_cifar": (3, 32, 8.0, 3.0),
+    "bireal18": (3, 224, 0.0, 0.0), "reactnet_a": (3, 224, 0.0, 0.0),
 }  # fmt: skip
 """Channels, side, and the goals against the best of PyTorch and against our float engine; 0: none was set."""
 PEERS = ("torch eager", "torch channels_last", "torch compile")
