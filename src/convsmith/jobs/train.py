@@ -210,6 +210,7 @@ def build(prepared: Prepared, config: Config) -> nn.Module:
     import torch
 
     from convsmith import models
+    from convsmith.training.beginning import begin
 
     torch.manual_seed(config.seed)
     shape = prepared.preprocess
@@ -218,13 +219,17 @@ def build(prepared: Prepared, config: Config) -> nn.Module:
 
         return pretrained.load(prepared.source, classes=len(prepared.dataset.classes), input_size=(shape.height, shape.width))
     scratch = config.strategy == "scratch" or any(row["choice"] == "scratch" for row in prepared.decisions if row["stage"] == "strategy")
-    return models.load(
+    weights = None if scratch else config.weights
+    network = models.load(
         prepared.model,
         classes=len(prepared.dataset.classes),
         in_channels=shape.channels,
         input_size=(shape.height, shape.width),
-        weights=None if scratch else config.weights,
+        weights=weights,
     )
+    if weights is None:
+        begin(network, prepared.dataset, shape, workers=config.workers)
+    return network
 
 
 def write_prepared(prepared: Prepared, config: Config, record: runs.Record) -> None:

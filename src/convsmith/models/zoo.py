@@ -34,6 +34,7 @@ ZOO: dict[str, Entry] = {
     "smallnet": Entry("convsmith", f"{_ROOM}.smallnet:SmallNet", _GREY28, 10, "Convsmith", smallest=8),
     "quicknet": Entry("convsmith", f"{_ROOM}.quicknet:QuickNet", _GREY28, 10, "Convsmith", smallest=8),
     "photonet": Entry("convsmith", f"{_ROOM}.photonet:PhotoNet", _PHOTO128, 10, "Convsmith", smallest=32),
+    "speednet": Entry("convsmith", f"{_ROOM}.speednet:SpeedNet", _CIFAR32, 10, "Convsmith", smallest=16),
     "perceptron": Entry("linear", _LINEAR, _GREY28, 10, _LECUN, 7850, 7840, "7850", "", 1, {"start": "zeros"}),
     "logistic": Entry("linear", _LINEAR, _GREY28, 10, _LECUN, 7850, 7840, "7850"),
     "mlp": Entry("mlp", f"{_ROOM}.perceptron:MLP", _GREY28, 10, _HAN, 266610, 266200, "267K"),

@@ -15,6 +15,9 @@ SMALL_SIDE = 64
 MOST_EPOCHS = 60
 FEWEST_EPOCHS = 24
 HURRY_IMAGES_PER_S = 1000
+SPEEDNET = "speednet"
+SPEED_EPOCHS = 12
+SPEED_BATCH = 256
 
 
 def choose(
@@ -43,6 +46,9 @@ def choose(
         class_weights=weights,
         augment=augment,
     )
+    if model == SPEEDNET:
+        config, why_speed = _speed(config, bool(augment.flip))
+        return config, (f"at most {SPEED_EPOCHS} epochs", *why_augment, *why_weights, why_speed)
     reasons = [why_epochs, why_batch, *why_augment, *why_weights]
     reasons.append(
         f"AdamW, one-cycle up to a learning rate of {config.learning_rate:g}: quick, and complete whenever the planned end comes"
@@ -50,6 +56,28 @@ def choose(
     if time_s:
         reasons.append(f"{time_s:g} s allowed: where they do not suffice for all epochs, measured step times set the number of updates")
     return config, tuple(reasons)
+
+
+def _speed(config: Training, flips: bool) -> tuple[Training, str]:
+    """Return the recipe of `models.speednet` (airbench, arXiv 2404.00498, with fewer images an update) and what it is."""
+    changed = {
+        "epochs": min(config.epochs, SPEED_EPOCHS),
+        "batch": SPEED_BATCH,
+        "optimizer": "muon",
+        "learning_rate": 0.15,
+        "momentum": 0.6,
+        "weight_decay": 0.01,
+        "betas": (0.9, 0.99),
+        "schedule": Schedule(kind="one_cycle", rise=0.2, start=0.2),
+        "label_smoothing": 0.2,
+        "ema": 0.97,
+        "augment": config.augment.model_copy(update={"flip": "alternate" if flips else False}),
+    }
+    told = (
+        f"Muon, batches of {SPEED_BATCH}, smooth labels, a running mean of the weights, every image mirrored in every second epoch: "
+        "the recipe of speednet"
+    )
+    return Training.model_validate({**config.model_dump(exclude_unset=True), **changed}), told
 
 
 def _epochs(n: int, small: bool) -> tuple[float, str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from convsmith.training.transfer import Transfer
 
 ScheduleKind = Literal["constant", "step", "multistep", "exponential", "inverse", "polynomial", "sigmoid", "cosine", "one_cycle", "linear"]
-OptimizerKind = Literal["sgd", "adam", "adamw", "adamax", "shift_adamax"]
+OptimizerKind = Literal["sgd", "adam", "adamw", "adamax", "shift_adamax", "muon"]
 LossKind = Literal["cross_entropy", "binary_cross_entropy", "squared_hinge"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -115,9 +115,12 @@ class Training(BaseModel):
     accumulate: int = Field(
         default=1, ge=1, description="Parts in which a batch is computed to save memory; the update is that of the whole batch"
     )
-    optimizer: OptimizerKind = Field(default="sgd", description="Update rule; shift_adamax is AdaMax with powers of two for factors")
+    optimizer: OptimizerKind = Field(
+        default="sgd",
+        description="Update rule; shift_adamax is AdaMax with powers of two for factors, muon makes the updates of filters orthogonal",
+    )
     learning_rate: float = Field(default=0.05, gt=0, description="Highest learning rate of the schedule")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd and muon")
     momentum_start: float | None = Field(default=None, ge=0, lt=1, description="Momentum of the first update; by default as momentum")
     momentum_rise: float = Field(default=0.5, gt=0, le=1, description="Part of the run in which momentum_start rises to momentum")
     nesterov: bool = Field(default=True, description="Nesterov's momentum for sgd; needs momentum above 0")
@@ -188,6 +191,8 @@ class Training(BaseModel):
             raise ValueError("nesterov=true needs momentum above 0; set momentum=0.9 or nesterov=false")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(f"label_smoothing is for cross_entropy, the loss is {self.loss}; set label_smoothing=0")
+        if self.optimizer == "muon" and (self.plan is not None or self.transfer.strategy != "none" or self.rate_scale != "none"):
+            raise ValueError("muon is for networks trained from scratch, without a plan or rate_scale; take sgd or adamw")
         if self.rate_scale != "none" and self.transfer.strategy != "none":
             raise ValueError("rate_scale is for networks trained from scratch; set transfer.strategy=none or rate_scale=none")
         if any(not 0 <= beta < 1 for beta in self.betas):

@@ -14,6 +14,7 @@ from convsmith.errors import UsageError
 from convsmith.precision.update_rules import Rounded, shift_adamax
 from convsmith.training.blocks import Block
 from convsmith.training.config import Training
+from convsmith.training.muon import Muon, muon_groups
 
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -70,7 +71,9 @@ def block_groups(parts: Iterable[Block], config: Training) -> list[dict[str, Any
 
 
 def build(module: nn.Module, config: Training, blocks: tuple[Block, ...] = ()) -> torch.optim.Optimizer:
-    """Return torch's own optimizer, fused, with the rate of the configuration; ``blocks``: with rates of their own."""
+    """Return the optimizer, torch's own where it has it, with the rate of the configuration; ``blocks``: with rates of their own."""
+    if config.optimizer == "muon":
+        return Muon(muon_groups(module, config.weight_decay), config.learning_rate, config.momentum, config.betas, config.nesterov)
     if config.rate_scale == "glorot":
         parts = scaled_groups(module, config)
     else:
