@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <stdexcept>
@@ -27,7 +28,8 @@ using Batch = nb::ndarray<T, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
 // The weights of Pillow's bilinear filter: a triangle as wide as two steps, or two source pixels where it enlarges.
 struct Axis {
-    std::vector<int32_t> first, count, weights;
+    std::vector<int32_t> first, count, weights, reach, fours;
+    std::vector<int8_t> digits;
     int taps;
 
     Axis(int from, int to, bool mirrored) : first(size_t(to)), count(size_t(to)) {
@@ -55,8 +57,30 @@ struct Axis {
         }
     }
 
+    // What only the vector code of rows of three channels reads.
+    void group() {
+        const size_t to = first.size(), groups = (to + 3) / 4, plane = groups * 16;
+        reach.assign(groups, 0);
+        fours.assign(groups, 1);
+        digits.assign(size_t(taps) / 4 * convsmith::kDigits * plane, 0);
+        for (size_t x = 0; x < to; ++x) {
+            reach[x / 4] = std::max(reach[x / 4], first[x]);
+            fours[x / 4] = std::max(fours[x / 4], (count[x] + 3) / 4);
+            for (size_t t = 0; t < size_t(count[x]); ++t) {
+                int32_t rest = weights[x * size_t(taps) + t];
+                for (size_t k = 0; k < convsmith::kDigits; ++k) {
+                    const bool last = k + 1 == convsmith::kDigits;
+                    const int32_t digit = last ? rest : ((rest + 32) & 63) - 32;
+                    digits[(t / 4 * convsmith::kDigits + k) * plane + 4 * x + t % 4] = int8_t(digit);
+                    rest = (rest - digit) / 64;
+                }
+            }
+        }
+    }
+
     convsmith::ResampleAxis view() const {
-        return {int(first.size()), taps, first.data(), count.data(), weights.data()};
+        return {int(first.size()), taps,         first.data(), count.data(),
+                weights.data(),    reach.data(), fours.data(), digits.data()};
     }
 };
 
@@ -93,7 +117,9 @@ void run(const std::vector<Source>& sources, int height, int width, int channels
     nb::gil_scoped_release release;
     convsmith::parallel(sources.size(), threads, [&](size_t i) {
         const Source& source = sources[i];
-        const Axis columns(source.width, width, source.mirrored), rows(source.height, height, false);
+        Axis columns(source.width, width, source.mirrored);
+        if (channels == 3) columns.group();
+        const Axis rows(source.height, height, false);
         const size_t line = size_t(width) * size_t(channels) + convsmith::kSlack;
         const std::unique_ptr<uint8_t[]> scratch(new uint8_t[(size_t(source.height) + 1) * line]);  // not cleared
         level.resample({source.pixels, source.row_bytes, source.height, source.width, channels, columns.view(),

@@ -12,12 +12,20 @@ namespace convsmith {
 constexpr int kWeightBits = 22;
 constexpr int kSlack = 64;  // bytes that a kernel may write beyond a row of `narrow` or `line`
 
+constexpr int kDigits = 4;  // of a weight, to the base 64, signed; the last is not cut
+
 // For each of `size` results: the first source element, how many, and their weights (`taps` apart).
+//
+// For each four results: the furthest first element (`reach`) and how many fours of taps they need (`fours`). `digits`:
+// the digits of the weights, least first, [taps / 4][kDigits][size rounded up to fours][4 taps].
 struct ResampleAxis {
     int size, taps;
     const int32_t* first;
     const int32_t* count;
     const int32_t* weights;
+    const int32_t* reach;
+    const int32_t* fours;
+    const int8_t* digits;
 };
 
 enum class PictureLayout { bytes_nhwc, floats_nchw, floats_nhwc };

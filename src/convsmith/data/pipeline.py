@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convsmith.data.buffers import Buffers
 from convsmith.data.images import EncodedSplit
 from convsmith.data.jpeg import Clock, decode_box
 from convsmith.data.packed import Extent
@@ -60,6 +61,7 @@ def stream(
     ``x`` is uint8 NHWC, with ``normalise`` the network's float32 NCHW (NHWC with ``channels_last``). Without ``cut`` the boxes are those of
     the preprocessing and the pixels those of ``data.resize`` bit for bit. ``quick``: JPEGs at reduced scale where a box allows it, and
     with libjpeg's faster transform (differences of a few levels). ``threads``: 0 takes every processor; nothing depends on their number.
+    The memory of a batch is used again once nobody holds it or a view of it.
 
     Raises: DataError when a file has become unreadable since the scan.
     """
@@ -106,16 +108,17 @@ class _Beginner:
     channels_last: bool
     waits: Waits
     lock: threading.Lock = field(default_factory=threading.Lock)
+    buffers: Buffers = field(default_factory=Buffers)
 
     def __call__(self, group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], list[Future[None]]]:
         p = self.preprocess
         boxes, mirrored = self.cut(group)
         if not self.normalise:
-            x: NDArray[Any] = np.empty((len(group), p.height, p.width, p.channels), np.uint8)
+            x = self.buffers.take((len(group), p.height, p.width, p.channels), np.uint8)
         elif self.channels_last:
-            x = np.empty((len(group), p.height, p.width, p.channels), np.float32)
+            x = self.buffers.take((len(group), p.height, p.width, p.channels), np.float32)
         else:
-            x = np.empty((len(group), p.channels, p.height, p.width), np.float32)
+            x = self.buffers.take((len(group), p.channels, p.height, p.width), np.float32)
         pieces = np.array_split(np.arange(len(group)), min(len(group), 4 * self.threads))
         return group, x, [self.pool.submit(self._fill, group, boxes, mirrored, x, piece) for piece in pieces]
 
