@@ -40,6 +40,17 @@ def test_halves_keep_every_bit(kind: str) -> None:
     np.testing.assert_array_equal(widen(packed, described)["w"].view(np.uint32), numbers.view(np.uint32))
 
 
+def test_signs_of_one_magnitude_a_row_take_a_bit_each() -> None:
+    rng = np.random.default_rng(1)
+    sizes = rng.uniform(0.1, 3, (7, 1, 1, 1)).astype(np.float32)
+    w = np.where(rng.integers(0, 2, (7, 5, 3, 3)) == 1, sizes, -sizes)
+    packed, described = narrow({"w": w})
+    assert described["w"] == ["signs", 1, [7, 5, 3, 3]] and packed["w"].nbytes == 4 * 7 + -(-w.size // 8)
+    np.testing.assert_array_equal(widen(packed, described)["w"].view(np.uint32), w.view(np.uint32))
+    w[3] = 0  # a channel that is switched off has no sign
+    assert narrow({"w": w})[1] == {}
+
+
 def test_what_does_not_fit_stays(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from convsmith import compiler, models, precision
+from convsmith import compiler, data, models, precision, training
 from convsmith.errors import UsageError
 from convsmith.interop import pytorch
+from convsmith.jobs import sources
 from convsmith.models.signs import Shift
 from convsmith.precision.binary_plan import binary_plan
 
@@ -47,6 +49,27 @@ def test_networks_of_signs_are_in_the_engine_what_emulation_makes_of_them(
     kinds = [step.kind for step in program.executable(tuple(x.shape)).steps]
     assert kinds.count("binary_convolution") == count
     assert np.abs(program(x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.real_data
+def test_on_ten_thousand_digits_the_engine_says_what_the_trained_network_says(real_data: Path) -> None:
+    """Score by score: the last norm is float32 in both, computed in another order; 1e-5 of the largest score."""
+    mnist = data.open(real_data / "data" / "mnist")
+    torch.manual_seed(0)
+    net = models.load("binarynet_mlp", classes=10, in_channels=1, input_size=(28, 28), hidden=(192, 192))
+    plan = binary_plan(net)
+    preprocess, _ = data.choose_preprocess(mnist)
+    training.fit(
+        net, mnist, training.Training(epochs=0.3, plan=plan.to_dict(), optimizer="adam", learning_rate=0.003), preprocess=preprocess
+    )
+    net.eval()
+    x = sources.pixels(mnist.test, preprocess, 0, 0)[0]
+    emulated = precision.emulate(net, plan, torch.from_numpy(x[:2])).eval()
+    with torch.no_grad():
+        expected = emulated(torch.from_numpy(x)).numpy()
+    scores = compiler.build(pytorch.read(net, (1, 1, 28, 28)), plan)(x)
+    assert len(x) == 10_000
+    assert np.abs(scores - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_without_signs_of_activations_only_weights_are_binary() -> None:

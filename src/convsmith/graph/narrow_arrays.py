@@ -1,8 +1,8 @@
-"""Arrays in as few bits as their numbers need, without a change of any: how files keep codes of 2 to 7 bits and 16-bit floats."""
+"""Arrays in as few bits as their numbers need, without a change of any: how files keep codes of 2 to 7 bits, signs, and 16-bit floats."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,8 @@ def narrow(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, lis
     """Return the arrays packed, and for each packed one what `widen` needs: its kind, bits, shape.
 
     int8 codes whose magnitudes fit fewer bits become two's complement of that many, in a row from the lowest bit of each byte on. float32
-    numbers that are all fp16 or all bf16 become these, bit for bit; infinities and NaN keep an array as it is.
+    numbers of one magnitude along the first axis, the weights of binary layers, become their signs, a bit each, after the magnitudes; those
+    that are all fp16 or all bf16 become these, bit for bit; infinities and NaN keep an array as it is.
     """
     packed, described = dict(arrays), dict[str, list[Any]]()
     for name, array in arrays.items():
@@ -28,8 +29,10 @@ def narrow(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, lis
             if bits < 8:
                 packed[name], described[name] = pack(array, bits), ["codes", bits, list(array.shape)]
         elif array.dtype == np.float32 and np.isfinite(array).all():
-            found = _half(array)
-            if found is not None:
+            found = _signs(array) or _half(array)
+            if found is not None and found[0] == "signs":
+                packed[name], described[name] = found[1], ["signs", 1, list(array.shape)]
+            elif found is not None:
                 packed[name], described[name] = found[1], [found[0], 16, list(array.shape)]
     return packed, described
 
@@ -41,6 +44,8 @@ def widen(arrays: Mapping[str, Array], described: Mapping[str, Any]) -> dict[str
         array = whole[name]
         if kind == "codes":
             whole[name] = unpack(array, int(bits), int(np.prod(shape))).reshape(shape)
+        elif kind == "signs":
+            whole[name] = _numbers_of_signs(array, shape)
         elif kind == "fp16":
             whole[name] = array.astype(np.float32).reshape(shape)
         elif kind == "bf16":
@@ -61,6 +66,23 @@ def unpack(packed: Array, bits: int, count: int) -> Array:
     each = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits)
     filled = np.concatenate([each, np.repeat(each[:, -1:], 8 - bits, axis=1)], axis=1)
     return np.packbits(filled, axis=1, bitorder="little").reshape(-1).view(np.int8)
+
+
+def _signs(array: Array) -> tuple[str, Array] | None:
+    """Return the magnitudes and a bit for each sign as bytes, where each index of the first axis has one magnitude above 0."""
+    if array.ndim < 2 or array.size < 8 * len(array):
+        return None
+    rows = np.ascontiguousarray(array).reshape(len(array), -1)
+    sizes = np.abs(rows[:, 0])
+    if not (sizes > 0).all() or not np.array_equal(np.abs(rows), np.broadcast_to(sizes[:, None], rows.shape)):
+        return None
+    return "signs", np.concatenate([sizes.view(np.uint8), np.packbits(rows.reshape(-1) < 0, bitorder="little")])
+
+
+def _numbers_of_signs(packed: Array, shape: Sequence[int]) -> Array:
+    count, sizes = int(np.prod(shape)), np.ascontiguousarray(packed[: 4 * shape[0]]).view(np.float32)
+    negative = np.unpackbits(packed[4 * shape[0] :], bitorder="little")[:count].reshape(shape[0], -1)
+    return np.asarray(np.where(negative, -sizes[:, None], sizes[:, None]).reshape(shape))
 
 
 def _half(array: Array) -> tuple[str, Array] | None:
