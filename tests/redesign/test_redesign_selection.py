@@ -57,6 +57,16 @@ def test_a_price_is_measured_once_for_each_kind_of_layer() -> None:
     assert again(edited) == price(edited) and clock.asked == 2
 
 
+def test_remembered_prices_follow_the_machine() -> None:
+    graph, price = network(), PriceList(Clock())
+    edited = redesign.apply(graph, [Edit("tucker", "layer1.0.conv1", {"out_rank": 8, "in_rank": 8})])
+    before, after = price(graph), price(edited)
+    slow = PriceList(lambda graph: {name: 1.5 * seconds for name, seconds in Clock()(graph).items()}, known=price.known)
+    assert slow.refresh(graph) == pytest.approx(1.5)
+    assert (slow(graph), slow(edited), slow.measurements) == (pytest.approx(1.5 * before), pytest.approx(1.5 * after), 1)
+    assert PriceList(Clock()).refresh(graph) == 1.0
+
+
 def test_a_layer_that_is_quick_as_it_is_stays() -> None:
     """Whoever has a fast algorithm for 3x3 only must not be told to factorise."""
     graph = network()

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from convsmith import __version__
 from convsmith.compiler.profiling import Profile, profile
 from convsmith.compiler.program import Program, build
 from convsmith.errors import UsageError
-from convsmith.graph import Graph
+from convsmith.graph import Graph, Shape
 from convsmith.graph.files import replace_file
 from convsmith.kernels import instruction_set, processor, processor_count, tuning_cache
 
-ROUNDS: Final = 300
-BUDGET_S: Final = 0.2
+ROUNDS: Final = 200
+BUDGET_S: Final = 0.1
 """Runs of one network, and the time after which there are fewer."""
+
+SAMPLE_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,29 @@ class Timing:
 
     def profile(self, graph: Graph) -> Profile:
         """Return what each node and the whole take, medians of up to ``ROUNDS`` runs."""
-        shapes = [tuple(self.batch if axis == 0 and n == -1 else n for axis, n in enumerate(value.shape)) for value in graph.inputs]
-        return profile(self.program(graph), *shapes, rounds=ROUNDS, budget_s=BUDGET_S)
+        return profile(self.program(graph), *self._shapes(graph), rounds=ROUNDS, budget_s=BUDGET_S)
+
+    def compare(self, graphs: Mapping[str, Graph], rounds: int = 15) -> dict[str, list[float]]:
+        """Return the seconds of one run of each network, a sample each round, in turn so that all meet the same machine.
+
+        A sample is the mean of as many runs as take about ``SAMPLE_S``.
+        """
+        generator = np.random.default_rng(0)
+        ready = {}
+        for name, graph in graphs.items():
+            shapes = self._shapes(graph)
+            executable, inputs = self.program(graph).executable(*shapes), [generator.standard_normal(shape, np.float32) for shape in shapes]
+            ready[name] = executable, inputs, max(1, round(SAMPLE_S / executable.seconds(inputs, 3)))
+        samples: dict[str, list[float]] = {name: [] for name in graphs}
+        for number in range(rounds):
+            names = list(ready)
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                executable, inputs, repeats = ready[name]
+                samples[name].append(executable.seconds(inputs, repeats))
+        return samples
+
+    def _shapes(self, graph: Graph) -> list[Shape]:
+        return [tuple(self.batch if axis == 0 and n == -1 else n for axis, n in enumerate(value.shape)) for value in graph.inputs]
 
     @property
     def key(self) -> str:

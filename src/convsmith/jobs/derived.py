@@ -12,19 +12,26 @@ from convsmith.jobs.trained import load as load_run
 if TYPE_CHECKING:
     from convsmith.analysis import Evaluation
     from convsmith.data.dataset import Dataset
+    from convsmith.data.preprocess import Preprocess
     from convsmith.graph.network import Graph
     from convsmith.jobs.trained import Trained
 
 COPIED = ("dataset.json", "preprocess.json")
 
 
-def write(record: runs.Record, parent: Trained, graph: Graph, **described: Any) -> Trained:
-    """Write the graph and what it shares with its parent into a run folder, and open it; ``described`` goes into model.json."""
+def write(record: runs.Record, parent: Trained, graph: Graph, *, preprocess: Preprocess | None = None, **described: Any) -> Trained:
+    """Write the graph and what it shares with its parent into a run folder, and open it; ``described`` goes into model.json.
+
+    ``preprocess``: how the network reads its images, where that is not as its parent does.
+    """
     from convsmith import graph as graphs
 
     for name in COPIED:
         if parent.run.has(name):
             record.write_json(name, parent.run.read_json(name))
+    if preprocess is not None:
+        record.write_json("preprocess.json", preprocess.to_dict() | {"classes": list(parent.classes)})
+        described["input_size"] = [preprocess.height, preprocess.width]
     made: Mapping[str, Any] = {"parent": str(parent.run.folder.resolve()), "network": NETWORK}
     record.write_json("model.json", dict(parent.run.read_json("model.json")) | dict(made) | described)
     graphs.save(graph, record.folder / NETWORK)

@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
         Verb("inspect", "Show what each layer of a network costs and sees.", "nothing"),
         Verb("explain", "Show what one image does in a trained network: activations, filters, and where the answer comes from.", "nothing"),
         Verb("precision", "Find how few bits a trained network needs.", "given run"),
+        Verb("redesign", "Make a trained network quicker by edits chosen by measured time, and heal it.", "new run"),
         Verb("export", "Write a trained network as one file that takes plain images, and prove it right.", "given run"),
         Verb("serve", "Answer over HTTP what is on images.", "nothing"),
         Verb("reproduce", "Run the experiments of a paper on low precision again, its figures beside ours.", "new run"),

@@ -62,6 +62,22 @@ class PriceList:
             self._learn(self.measure(plain), missing)
         return {unit.nodes[0]: self.known[unit.signature] for unit in found}
 
+    def refresh(self, graph: Graph) -> float:
+        """Measure a network anew, scale every other price by how much slower or quicker it has become, and return that factor.
+
+        The same machine has slow and quick hours: what was remembered on another day then still compares with what is measured now.
+        """
+        plain = simplified(graph)
+        found = units(plain, self.batch)
+        old = sum(self.known[unit.signature] for unit in found if unit.signature in self.known)
+        known = [unit for unit in found if unit.signature in self.known]
+        times = self.measure(plain)
+        new = sum(times.get(name, 0.0) for unit in known for name in unit.nodes)
+        factor = new / old if old > 0 and new > 0 else 1.0
+        self.known = {signature: seconds * factor for signature, seconds in self.known.items()}
+        self._learn(times, found)
+        return factor
+
     def _learn(self, times: Mapping[str, float], missing: list[Unit]) -> None:
         self.measurements += 1
         samples: dict[str, list[float]] = {}

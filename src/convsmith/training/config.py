@@ -137,6 +137,8 @@ class Training(BaseModel):
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = Field(
         default="none", description="Weight of each class in the loss; 'balanced' makes every class count the same"
     )
+    distil: float = Field(default=0.0, ge=0, le=1, description="Share of the loss that compares with the scores of a teacher; 0 is off")
+    temperature: float = Field(default=4.0, gt=0, description="Divides the scores of both before a teacher is compared with")
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="Decay per update of the running mean of the weights that is validated and kept; 0 is off"
     )

@@ -15,7 +15,7 @@ from torch import nn
 
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
-from convsmith.errors import DivergenceError
+from convsmith.errors import DivergenceError, UsageError
 from convsmith.training import checkpoints, losses, planning, snapshots
 from convsmith.training.config import Training
 from convsmith.training.convolution_ways import CHOICES
@@ -42,13 +42,14 @@ def fit(
     resume: bool = False,
     progress: Callable[..., None] | None = None,
     checkpoints_in: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> Fit:
     """Train ``module`` in place on the training split, choose the weights by the validation split, and return it with them.
 
     Checkpoints ``last.pt`` and ``best.pt`` are written into ``checkpoints_in``, else into ``checkpoints`` of the record's folder, else
     nowhere. With ``resume`` the run goes on from ``last.pt`` where there is one, and ends bit for bit as if it had never stopped.
     Ctrl-C ends it after the running update: the result then says ``stopped_by="interrupt"``, and a checkpoint is there.
-    The test split is never looked at.
+    The test split is never looked at. ``teacher``: a network whose scores the settings ``distil`` and ``temperature`` compare with.
 
     Raises: UsageError for a network that does not fit the data, or a resume with other settings; DivergenceError, one of them, for a
     loss that is no longer a number.
@@ -57,13 +58,20 @@ def fit(
     folder = checkpoint_folder(record, checkpoints_in)
     with settings(config), team() as processes, kernels_of(module, config):
         voice = Voice(record, progress) if processes.leads else Voice(None, None)
-        trainer = _Trainer(module, dataset, config, preprocess, voice, folder, processes)
+        trainer = _Trainer(module, dataset, config, preprocess, voice, folder, processes, taught_by(teacher, config))
         run = trainer.begin(resume)
         with interrupts() as interrupt:
             stopped = trainer.train(run, interrupt)
         if config.kernels == "native":
             voice.event("kernels", layers=CHOICES.table())
         return trainer.finish(run, stopped)
+
+
+def taught_by(teacher: nn.Module | None, config: Training) -> nn.Module | None:
+    """Return the teacher where it computes; settings that need one without it are refused."""
+    if config.distil and teacher is None:
+        raise UsageError(f"distil is {config.distil:g}, and there is no teacher to compare with; give fit(teacher=...) or set distil=0")
+    return None if teacher is None else teacher.to(device_of(config)).eval()
 
 
 def kernels_of(module: nn.Module, config: Training) -> AbstractContextManager[None]:
@@ -74,7 +82,15 @@ def kernels_of(module: nn.Module, config: Training) -> AbstractContextManager[No
 
 class _Trainer:
     def __init__(
-        self, module: nn.Module, dataset: Dataset, config: Training, preprocess: Preprocess, voice: Voice, folder: Path | None, team: Team
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        config: Training,
+        preprocess: Preprocess,
+        voice: Voice,
+        folder: Path | None,
+        team: Team,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.began = self.saved_at = self.fed_at = time.perf_counter()
         self.config, self.voice, self.team = config, voice, team
@@ -86,7 +102,7 @@ class _Trainer:
         self.weights = losses.class_weights(config, dataset.train.labels, len(dataset.classes))
         val = dataset.splits.get("val")
         self.validation = Validation(val, preprocess, config, self.weights, team) if val is not None and len(val) else None
-        self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes)
+        self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes, teacher)
         self.shadow = copy.deepcopy(module) if config.ema and config.plan is None else module
         self.identity = identity(config, dataset.train, preprocess)
         val_images = len(self.validation.split) if self.validation else 0
@@ -106,7 +122,7 @@ class _Trainer:
             self.elapsed_before = run.elapsed_s
             self.voice.event("resume", step=run.step, epoch=run.epoch)
             return run
-        seconds = self.team.first(planning.trial(self.module, self.config, self.feed, self.weights))
+        seconds = self.team.first(planning.trial(self.module, self.config, self.feed, self.weights, self.updater.teacher))
         trim_heap()
         left_s = None if self.config.time_s is None else self.config.time_s - self.seconds()
         val_images = len(self.validation.split) if self.validation else 0

@@ -48,6 +48,18 @@ def per_image(logits: torch.Tensor, labels: torch.Tensor, config: Training, weig
     return losses if weights is None else losses * weights[labels]
 
 
+def distilled(losses: torch.Tensor, logits: torch.Tensor, teacher: torch.Tensor, config: Training) -> torch.Tensor:
+    """Return the loss of every image with the share ``config.distil`` of it against the teacher's softened scores.
+
+    The divergence of both softened answers times the squared temperature, so that its gradient keeps its size at any temperature.
+    References: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
+    """
+    t = config.temperature
+    student, wanted = F.log_softmax(logits.float() / t, 1), F.log_softmax(teacher.float() / t, 1)
+    soft = F.kl_div(student, wanted, reduction="none", log_target=True).sum(1) * t * t
+    return (1 - config.distil) * losses + config.distil * soft
+
+
 def mixed_per_image(
     logits: torch.Tensor, labels: torch.Tensor, mixture: Mixture | None, config: Training, weights: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -111,10 +111,12 @@ def preferred(seconds: dict[Arithmetic, float]) -> Arithmetic:
     return min(seconds, key=lambda name: seconds[name] * (1.1 if name.precision == "bfloat16" else 1.0))
 
 
-def trial(module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None) -> dict[Arithmetic, float]:
+def trial(
+    module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None, teacher: nn.Module | None = None
+) -> dict[Arithmetic, float]:
     """Return the seconds of one update in each arithmetic that is open, on a copy of the network."""
     slow = config.model_copy(update={"learning_rate": 1e-8})
-    updater = Updater(copy.deepcopy(module), slow, feed.preprocess, weights, axes=feed.colour_axes)
+    updater = Updater(copy.deepcopy(module), slow, feed.preprocess, weights, axes=feed.colour_axes, teacher=teacher)
     count = len(feed.parts(0))
     # a whole full batch may take minutes: one part of it tells
     share = count if config.batch != "full" else 1

@@ -20,7 +20,7 @@ from convsmith.training.blocks import blocks
 from convsmith.training.chance import key
 from convsmith.training.config import Training
 from convsmith.training.feed import Part
-from convsmith.training.losses import mixed_per_image
+from convsmith.training.losses import distilled, mixed_per_image
 from convsmith.training.processes import Team
 
 
@@ -48,8 +48,11 @@ class Updater:
         weights: torch.Tensor | None,
         team: Team | None = None,
         axes: torch.Tensor | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.module, self.config, self.preprocess, self.axes = module, config, preprocess, axes
+        self.teacher = teacher if config.distil else None
+        self.wanted: torch.Tensor | None = None
         self.team = team or Team()
         self.device = next(module.parameters()).device
         self.weights = None if weights is None else weights.to(self.device)
@@ -94,7 +97,8 @@ class Updater:
             with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 logits, labels, mixture = self.forward(part)
                 with nullcontext() if self.emulated is None else self.emulated.loss():
-                    losses = mixed_per_image(logits, labels, mixture, self.config, self.weights).sum()
+                    losses = mixed_per_image(logits, labels, mixture, self.config, self.weights)
+                    losses = (losses if self.wanted is None else distilled(losses, logits, self.wanted, self.config)).sum()
                 torch.autograd.backward(self._scaled(losses * (self.team.size / size)))
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
@@ -143,7 +147,10 @@ class Updater:
                 parameter.grad.add_(parameter.detach() - start, alpha=self.config.transfer.anchor)
 
     def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, Mixture | None]:
-        """Return logits and labels of one part as the network sees it in training, and what was mixed into its images."""
+        """Return logits and labels of one part as the network sees it in training, and what was mixed into its images.
+
+        What the teacher says of the same images stays in ``wanted``.
+        """
         x_nchw = augmented(
             part.x_nhwc.to(self.device, non_blocking=True),
             part.indices,
@@ -159,6 +166,9 @@ class Updater:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             drop = self.config.drop_connect
             logits = noise.with_dropped_connections(self.module, drop, x_nchw) if drop else self._network(x_nchw)
+        if self.teacher is not None:
+            with torch.no_grad():
+                self.wanted = self.teacher(x_nchw)
         return logits, part.labels.to(self.device, non_blocking=True), mixture
 
 
