@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONVSMITH_TUNING", str(tmp_path / "tuning.json"))
 
 
-FEW = {"calibration": 64, "images": 200, "threads": 1, "edits": ["tucker", "prune", "skip", "shortcut"]}
+FEW = {"calibration": 64, "images": 100, "threads": 1, "edits": ["prune", "skip", "shortcut"]}
 
 
 def test_a_quicker_run(parent: Path, tmp_path: Path) -> None:
