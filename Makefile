@@ -8,6 +8,7 @@ NATIVE := CMakeLists.txt $(wildcard native/* native/*/*)
 
 demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
 	$(BIN)/convsmith forge digits --time 2m
+	@echo "To see it in a browser: $(BIN)/convsmith studio last"
 
 test: $(VENV)/dev.stamp  ## the test suite; real data too when CONVSMITH_DATA names it
 	$(BIN)/python -m pytest -q
@@ -45,7 +46,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt $(NATIVE)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[studio]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp

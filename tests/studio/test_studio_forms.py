@@ -45,11 +45,21 @@ def test_lists_of_numbers_make_every_combination() -> None:
         forms.settings(train.Config, {"lerning_rate": "1"})
 
 
+def test_a_setting_with_values_of_its_own_stays_one() -> None:
+    schema = find("sweep").module.Config
+    values = {"verb": "train", "data": "digits", "over": ["learning_rate=0.1,0.01", "batch=32,64"], "fixed": ["epochs=2"]}
+    typed = forms.typed(values)
+    assert typed["over"] == "learning_rate=0.1,0.01; batch=32,64"
+    (again,) = forms.settings(schema, typed)
+    assert validate(schema, again) == validate(schema, values)
+    assert forms.settings(schema, {"verb": "train", "data": "digits", "over": "batch=32,64"})[0]["over"] == ["batch=32,64"]
+
+
 def test_bounds_choices_and_defaults_are_those_of_the_schema() -> None:
     fields = {item.name: item for item in forms.inputs(train.Config)}
     assert fields["data"].required and fields["data"].kind == "path" and not fields["model"].required
     assert fields["device"].choices == ("auto", "cpu", "cuda") and fields["device"].shown == "auto"
-    assert fields["learning_rate"].least == 0 and fields["training"].kind == "group"
+    assert fields["seed"].least == 0 and fields["seed"].range == "from 0" and fields["training"].kind == "group"
     augment = next(item for item in fields["training"].fields if item.name == "training.augment")
     flip = next(item for item in augment.fields if item.name == "training.augment.flip")
     assert flip.choices == ("true", "false", "alternate") and flip.shown == "no"

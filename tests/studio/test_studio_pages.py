@@ -192,3 +192,15 @@ def test_nothing_comes_from_another_place(client: TestClient) -> None:
     assert client.get("/static/..%2fapplication.py").status_code == 404
     assert client.get("/static/page.js").headers["content-type"].startswith("text/javascript")
     assert client.get("/api").status_code == 200 and "/api/runs/{name}/events" in client.get("/api").text
+
+
+def test_the_page_shows_the_frontier_that_shrinking_found(client: TestClient, root: Path) -> None:
+    point = {"ms": 0.2, "file_bytes": 5000, "frontier": True, "folder": "shrink/int8", "accuracy": 0.97, "test": None}
+    points = [point | {"name": "int8"}, point | {"name": "float32", "ms": 0.4, "test": {"accuracy": 0.98}, "frontier": False}]
+    (root / "first" / "shrink.json").write_text(json.dumps({"points": points, "chosen": "int8", "max_drop": 0.5, "torch_ms": 1.0}))
+    page = client.get("/runs/first").text
+    told = json.loads(page.partition('id="frontier">')[2].partition("</script>")[0])
+    assert [row["accuracy"] for row in told["points"]] == [0.97, 0.98] and told["chosen"] == "int8"
+    assert "first%2Fshrink%2Fint8&amp;to=native" in page
+    (root / "first" / "shrink.json").write_text('{"points": [{}]}')
+    assert 'id="frontier"' not in client.get("/runs/first").text

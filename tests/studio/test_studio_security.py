@@ -101,8 +101,20 @@ def test_paths_outside_the_roots_are_refused(client: TestClient, root: Path, tmp
     secret.mkdir()
     (secret / "a.png").write_bytes(b"x")
     (root.parent / "link").symlink_to(secret)
+    (root.parent / "a=link").symlink_to(secret)
     (root / "first" / "out.txt").symlink_to(secret / "a.png")
-    for data in (str(secret), "../secret", str(root.parent / "link"), "link", f"{root}/../../secret", "/etc", "~root", "\0"):
+    for data in (
+        str(secret),
+        "../secret",
+        str(root.parent / "link"),
+        "link",
+        "a=link",
+        "a=link/a.png",
+        f"{root}/../../secret",
+        "/etc",
+        "~root",
+        "\0",
+    ):
         refused = client.post("/api/verbs/describe", json={"verb": "train", "settings": {"data": data}})
         assert refused.status_code == 403 and "outside the folders" in refused.json()["error"]["message"], data
     assert client.post("/api/verbs/describe", json={"verb": "train", "settings": {"data": "digits"}}).status_code == 200
@@ -121,6 +133,29 @@ def test_a_run_folder_that_is_a_link_out_is_no_run(client: TestClient, root: Pat
     (root / "linked").symlink_to(tmp_path / "elsewhere" / "real")
     assert client.get("/api/runs/linked").status_code == 404
     assert client.get("/runs/linked").status_code == 404
+
+
+def test_paths_inside_other_settings_are_refused_too(client: TestClient, tmp_path: Path) -> None:
+    sweep: dict[str, object] = {"verb": "train", "data": "digits", "over": ["epochs=1,2"]}
+    assert client.post("/api/verbs/describe", json={"verb": "sweep", "settings": sweep}).status_code == 200
+    outside = [
+        {"fixed": [f"weights={tmp_path}/w.safetensors"]},
+        {"over": [f"weights=torchvision/resnet18,{tmp_path}/w.pt"]},
+        {"study": f"sqlite:///{tmp_path}/study.sqlite"},
+        {"study": f"sqlite:////{tmp_path}/study.sqlite"},
+        {"study": f"sqlite+pysqlite:///{tmp_path}/study.sqlite"},
+        {"study": "sqlite:///../../study.sqlite"},
+        {"study": f"sqlite:///file:{tmp_path}/study.sqlite?uri=true"},
+        {"study": "mysql://host/studies"},
+    ]
+    for more in outside:
+        assert client.post("/api/verbs/describe", json={"verb": "sweep", "settings": sweep | more}).status_code == 403, more
+    pickle = client.post("/api/verbs/describe", json={"verb": "sweep", "settings": sweep | {"fixed": ["weights=w.pkl"]}})
+    assert pickle.status_code == 400 and "is a pickle" in pickle.json()["error"]["message"]
+    near = sweep | {"study": "sqlite:///study.sqlite"}
+    assert client.post("/api/verbs/describe", json={"verb": "sweep", "settings": near}).status_code == 200
+    far = sweep | {"study": "postgresql://user@host/studies"}
+    assert client.post("/api/verbs/describe", json={"verb": "sweep", "settings": far}).status_code == 200
 
 
 def test_pickles_are_refused(client: TestClient) -> None:
@@ -218,6 +253,16 @@ def test_the_secret_is_the_owners_alone_and_survives_a_restart(root: Path, made:
     again = studio.app(root)
     assert again.state.studio.entry.session(cookie, None) is not None
     assert os.fsencode(made.state.studio.entry.token) not in secret.read_bytes()
+
+
+def test_a_password_opens_beside_the_token(root: Path) -> None:
+    (root.parent / "password").write_text("correct horse battery\n")
+    made = studio.app(root, Settings(password_file=root.parent / "password"))
+    with TestClient(made, base_url=ADDRESS) as client:
+        assert "Password or token" in client.get("/login").text
+        assert client.post("/login", data={"word": "correct horse"}).status_code == 401
+        assert client.post("/login", data={"word": "correct horse battery"}).status_code == 200
+        assert client.get("/api/runs").status_code == 200
 
 
 def test_another_studio_does_not_know_the_visitors_of_this_one(made: FastAPI, tmp_path: Path) -> None:

@@ -141,12 +141,17 @@ def _values(item: Input, text: Any) -> list[Any]:
         return [text]
     text = text.strip()
     if item.kind == "list":
-        return [[_read(part) for part in text.split(",") if part.strip()]]
+        return [[_read(part) for part in _parts(text) if part.strip()]]
     if item.kind in ("number", "text") and "," in text and _all_numbers(text):
         return [_read(part) for part in text.split(",") if part.strip()]
     if item.kind == "flag":
         return [text.lower() in ("true", "yes", "on", "1")]
     return [text if item.kind in ("path", "text") and not _all_numbers(text) else _read(text)]
+
+
+def _parts(text: str) -> list[str]:
+    """Split a list at semicolons where there are some, else at commas; a setting with its values, ``a=1,2``, is one part."""
+    return text.split(";") if ";" in text else [text] if "=" in text else text.split(",")
 
 
 def _all_numbers(text: str) -> bool:
@@ -194,7 +199,8 @@ def typed(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         elif isinstance(value, bool):
             found[prefix + name] = "true" if value else "false"
         elif isinstance(value, list | tuple):
-            found[prefix + name] = ", ".join(map(str, value))
+            items = [str(item) for item in value]
+            found[prefix + name] = ("; " if any("," in item or "=" in item for item in items) else ", ").join(items)
         elif value is not None:
             found[prefix + name] = str(value)
     return found

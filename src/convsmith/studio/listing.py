@@ -15,6 +15,8 @@ from convsmith.jobs.text import printable
 from convsmith.runs import notes
 
 FRESH_S = 1.0
+#: Reading takes at most one in so many seconds, however many runs there are.
+SHARE = 20
 PAGE = 100
 
 Key = Callable[["Row"], Any]
@@ -61,7 +63,7 @@ class Listing:
         self._ordered: list[Row] = []
         self._seen: frozenset[str] = frozenset()
         self._stamp = 0
-        self._read_at = 0.0
+        self._read_at = self._read_s = 0.0
         self._busy = threading.Lock()
         self._short = threading.Lock()
 
@@ -74,7 +76,7 @@ class Listing:
             return self._ordered
         with self._short:
             self._catch_up()
-        if self.clock() - self._read_at > FRESH_S and self._busy.acquire(blocking=False):
+        if self.clock() - self._read_at > max(FRESH_S, SHARE * self._read_s) and self._busy.acquire(blocking=False):
             threading.Thread(target=self._read_behind, daemon=True).start()
         return self._ordered
 
@@ -121,12 +123,13 @@ class Listing:
             self._busy.release()
 
     def _read(self) -> None:
-        stamp = _stamp(self.root)
+        began, stamp = self.clock(), _stamp(self.root)
         found = {entry.folder.name: _row(entry) for entry in runs.entries(self.root)}
         with self._short:
             self._seen, self._stamp = _folders(self.root), stamp
             self._keep(found)
         self._read_at = self.clock()
+        self._read_s = self._read_at - began
 
 
 def _stamp(root: Path) -> int:

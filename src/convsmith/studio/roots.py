@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,38 @@ class Roots:
             self._check_text(str(value))
 
     def _check_text(self, text: str) -> None:
+        assigned = re.match(r"[\w.-]+=(.*)", text, re.DOTALL)
+        if assigned:  # a setting within a setting, as a sweep has them
+            for part in assigned[1].split(","):
+                self._check_text(part.strip())
+            if not _is_there(text):
+                return
+        text = _file_of(text)
         if text.lower().endswith(PICKLES):
             raise UsageError(f"{text!r} is a pickle, which can run code when it is read; give weights as .safetensors, .pt or .onnx")
         path_like = any(mark in text for mark in ("/", "\\", "\0")) or text.startswith(("~", "."))
-        if not path_like:
-            try:
-                path_like = Path(text).exists() or Path(text).is_symlink()
-            except (OSError, ValueError):
-                path_like = False
-        if path_like and (not text.startswith(NAMES) or ".." in text or Path(text).exists()):
+        if (path_like or _is_there(text)) and (not text.startswith(NAMES) or ".." in text or _is_there(text)):
             self.require(text)
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists() or Path(text).is_symlink()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
+
+
+def _file_of(text: str) -> str:
+    """Return the file that the address of a database means; other texts as they are, and "" for a database behind a server.
+
+    Raises: Outside for an address of any other kind, and for one with options, which could name another file.
+    """
+    address = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", text, re.DOTALL)
+    if address is None or not (address[2].startswith("//") or address[1].lower().startswith("sqlite")):
+        return text
+    kind, slashes, rest = address[1].lower().partition("+")[0], len(address[2]), address[3]
+    if kind == "postgresql":
+        return ""
+    if kind != "sqlite" or "?" in rest or rest.startswith("file:"):
+        raise Outside(f"{text!r} is no address the studio may use; allowed are sqlite:///FILE without options and postgresql://...")
+    return f"{'/' if slashes > 3 else './'}{rest}"

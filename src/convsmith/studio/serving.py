@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from urllib.parse import quote
 
@@ -34,6 +35,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, settings.port))
+        found.listen(1024)  # the printed address answers at once, if only after the server has begun
     except socket.gaierror as error:
         found.close()
         raise UsageError(f"--host {settings.host} is no address: {error.strerror}") from None
@@ -48,6 +50,7 @@ def listen(settings: Settings) -> socket.socket:
 def serve(root: Path, settings: Settings) -> None:
     """Serve until Ctrl-C, and print the address to open first."""
     made = app(root, settings)
+    Thread(target=made.state.studio.listing.rows, daemon=True).start()  # so that the first page need not wait for the index
     with listen(settings) as listening:
         scheme = "https" if settings.certificate else "http"
         config = uvicorn.Config(

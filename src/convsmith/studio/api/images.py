@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from convsmith import data, runs
 from convsmith.data.findings import KINDS
-from convsmith.errors import UsageError
+from convsmith.errors import ConvsmithError
 from convsmith.studio import pictures
 from convsmith.studio.galleries import Gallery, mean_image, rows_of
 from convsmith.studio.missing import NotFound
@@ -50,14 +50,18 @@ def of_runs(here: Studio, most: int = 200) -> list[str]:
     """Return the allowed sources that recent runs were trained on."""
     found: dict[str, None] = {}
     for row in list(reversed(here.listing.rows()))[:most]:
-        try:
-            described = runs.open(here.root / row.folder).read_json("dataset.json")
-            place = str(described["open"]["data"])
-        except (UsageError, KeyError, TypeError):
-            continue
-        if place == "digits" or (here.roots.contains(Path(place)) and Path(place).exists()):
+        place = source_of(here.root / row.folder)
+        if place == "digits" or (place and here.roots.contains(Path(place)) and Path(place).exists()):
             found[place] = None
     return list(found)
+
+
+def source_of(folder: Path) -> str:
+    """Return the images that a run was made with, as its folder tells them; "" when it does not."""
+    try:
+        return str(runs.open(folder).read_json("dataset.json")["open"]["data"])
+    except (ConvsmithError, KeyError, TypeError):
+        return ""
 
 
 @router.get("/look")

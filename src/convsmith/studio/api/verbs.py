@@ -98,8 +98,8 @@ def paths(here: Here, prefix: Annotated[str, Query(max_length=4096)] = "") -> Js
 
 
 def offered() -> list[Verb]:
-    """Return the verbs that a form can start; a run is resumed on its own page."""
-    return [verb for verb in (*VERBS.values(), *BELOW.values()) if verb.name != "resume"]
+    """Return the verbs that a form can start. A run is resumed on its own page; `serve` runs until Ctrl-C, and jobs come to an end."""
+    return [verb for verb in (*VERBS.values(), *BELOW.values()) if verb.name not in ("resume", "serve")]
 
 
 def known(name: str) -> Verb:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,10 +11,11 @@ from starlette.responses import Response
 
 from convsmith import models
 from convsmith.studio import forms
-from convsmith.studio.api.images import of_runs
+from convsmith.studio.api.images import of_runs, source_of
 from convsmith.studio.api.networks import subject
+from convsmith.studio.listing import Row
 from convsmith.studio.rendering import page
-from convsmith.studio.state import Here
+from convsmith.studio.state import Here, Studio
 from convsmith.training.config import Augment
 
 router = APIRouter()
@@ -32,7 +34,14 @@ def images(here: Here, request: Request, source: Annotated[str, Query(max_length
         "python": f"from convsmith import data\n\ndataset = data.open({source!r})\nprint(dataset.counts())",
         "yaml": "",
     }
-    return page(request, "images.html", source=source, told=told, fields=forms.inputs(Augment))
+    return page(request, "images.html", source=source, told=told, fields=forms.inputs(Augment), trained=trained_on(here, source))
+
+
+def trained_on(here: Studio, source: str, most: int = 300) -> list[Row]:
+    """Return the recent runs that were made with a source, the newest first."""
+    name = Path(source).name
+    rows = [row for row in reversed(here.listing.rows()) if row.address and row.data in (source, name)][:most]
+    return [row for row in rows if source_of(here.root / row.folder) == source]
 
 
 @router.get("/networks")

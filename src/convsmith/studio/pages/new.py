@@ -16,7 +16,10 @@ from convsmith.studio.state import Here, Studio
 router = APIRouter()
 
 #: Settings of `train` and `forge` that a beginner needs; the others are folded away.
-FIRST = ("data", "run", "images", "network", "model", "weights", "strategy", "time", "epochs", "batch", "learning_rate", "target", "paper")
+FIRST = (
+    *("data", "run", "images", "network", "model", "weights", "strategy", "time", "epochs", "batch", "learning_rate"),
+    *("target", "to", "paper", "over", "fixed", "sampler", "trials"),
+)
 
 
 @router.get("/new")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from convsmith import runs
 from convsmith.errors import ConvsmithError
 from convsmith.jobs.configuration import validate
 from convsmith.jobs.verbs import find
@@ -15,8 +16,6 @@ from convsmith.studio.rendering import page
 from convsmith.studio.state import Here
 
 router = APIRouter()
-
-LEADS_TO_RUN = ("train", "forge", "reproduce", "precision sweep", "resume")
 
 
 @router.get("/jobs")
@@ -29,19 +28,20 @@ def show_all(here: Here, request: Request) -> Response:
 def show(here: Here, request: Request, number: int, stay: bool = False) -> Response:
     """Show a job; one that makes a run leads there as soon as the run is there."""
     job = found(here, number)
-    described = plain(job)
-    if described["run"] and not stay and job.verb in LEADS_TO_RUN:
+    described, said = plain(job), tail(job)
+    if described["run"] and not stay and job.verb in ("resume", runs.open(here.root / described["run"]).verb):
         return RedirectResponse(f"/runs/{described['run']}", 303)
-    return page(request, "job.html", job=described, log=tail(job), text=text(job), told=told(job))
+    return page(request, "job.html", job=described, log=said, text=text(job, said), told=told(job))
 
 
-def text(job: Job) -> str:
-    """Return what the command line would print of a job's result, "" when there is none."""
+def text(job: Job, said: str) -> str:
+    """Return what the command line would print of a job's result, "" when there is none or its log has it already."""
     result = (job.result or {}).get("result")
     if result is None:
         return ""
     try:
-        return str(find(job.verb).module.lines(result))
+        told = str(find(job.verb).module.lines(result))
+        return "" if told.strip() in said else told
     except (ConvsmithError, KeyError, TypeError, ValueError, AttributeError):
         return ""
 

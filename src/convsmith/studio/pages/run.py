@@ -17,12 +17,16 @@ from convsmith.jobs.verbs import BELOW, VERBS, find
 from convsmith.report.source import open_source, quietly
 from convsmith.runs import notes
 from convsmith.studio import curves, instructions
+from convsmith.studio.api.images import source_of
+from convsmith.studio.api.verbs import offered
 from convsmith.studio.rendering import page
 from convsmith.studio.state import Here
 
 router = APIRouter()
 
 LOG_LINES = 400
+#: Verbs whose page has curves from the first moment.
+TRAINS = ("train", "forge")
 
 
 @router.get("/runs/{name}")
@@ -30,6 +34,7 @@ def show(here: Here, request: Request, name: str) -> Response:
     """Show a run."""
     run = here.run(name)
     status = run.status
+    drawn = curves.of_run(run.folder)
     evaluation, _ = quietly(lambda source: source.evaluation(), open_source(run.folder))
     return page(
         request,
@@ -37,12 +42,15 @@ def show(here: Here, request: Request, name: str) -> Response:
         run=run,
         status=status,
         title=notes.read(run.folder),
-        curves=curves.of_run(run.folder),
+        curves=drawn,
+        has_curves=run.verb in TRAINS or bool(drawn["steps"]["x"] or drawn["series"]["loss"]["x"]),
         summary=summary(run),
         told=told(run),
         classes=classes(run),
+        source=source_of(run.folder),
         next=following() if run.has("weights.safetensors") else [],
         exported=exported(run),
+        shrunk=shrunk(run),
         has_network=run.has("weights.safetensors"),
         evaluation=evaluation,
         mistakes=mistakes(run),
@@ -89,7 +97,7 @@ def following() -> list[dict[str, str]]:
     for verb in (*VERBS.values(), *BELOW.values()):
         fields = verb.module.Config.model_fields
         fill = next((name for name in ("run", "network") if name in fields), None)
-        if fill and verb.name != "resume":
+        if fill and verb in offered():
             found.append({"name": verb.name, "help": verb.help, "fill": fill})
     return found
 
@@ -102,6 +110,17 @@ def exported(run: runs.Run) -> str | None:
         told = run.read_json("export.json")
         return f"{told['path']}: {told['parity']['different']} of {told['parity']['images']:,} images are predicted otherwise by the file"
     except (ConvsmithError, KeyError, TypeError, ValueError):
+        return None
+
+
+def shrunk(run: runs.Run) -> dict[str, Any] | None:
+    """Return the frontier that `shrink` found: the networks with their accuracy, time and size, and which one it would take."""
+    shown = ("name", "ms", "file_bytes", "frontier", "folder")
+    try:
+        told = run.read_json("shrink.json") if run.has("shrink.json") else {}
+        rows = [{key: row[key] for key in shown} | {"accuracy": (row["test"] or row)["accuracy"]} for row in told.get("points", ())]
+        return {"points": rows, "chosen": told["chosen"], "max_drop": told["max_drop"], "torch_ms": told["torch_ms"]} if rows else None
+    except (ConvsmithError, KeyError, TypeError):
         return None
 
 

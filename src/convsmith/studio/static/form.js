@@ -27,6 +27,10 @@ function describe() {
   clearTimeout(waiting);
   waiting = setTimeout(async () => {
     const mine = ++latest;
+    if ([...form.querySelectorAll("[required]")].some((input) => !input.value.trim())) {
+      schedule();
+      return;
+    }
     try {
       const { jobs } = await ask("POST", "/api/verbs/describe", asked());
       if (mine !== latest) return;

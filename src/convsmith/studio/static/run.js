@@ -2,7 +2,7 @@
 import { act, address, ask, element, island, percent, say, size } from "./page.js";
 import { show } from "./answers.js";
 import { watch as machine } from "./machine.js";
-import { calibration, confusion, draw, line, mark } from "./charts.js";
+import { calibration, confusion, draw, escaped, line, mark, series } from "./charts.js";
 
 const run = document.querySelector("#run");
 const name = run.dataset.name;
@@ -16,6 +16,7 @@ function best() {
 }
 
 function draws() {
+  if (!document.querySelector("#plot-loss")) return;
   draw(document.querySelector("#plot-loss"), () => ({
     data: [
       ...(told.steps.x.length ? [line("single updates", told.steps, 4, { line: { width: 1 }, opacity: 0.4 })] : []),
@@ -29,10 +30,10 @@ function draws() {
     data: ["accuracy", "val_accuracy"].filter((key) => told.series[key].x.length).map((key, index) => line(NAMES[key], told.series[key], index + 1)),
     x: "epoch",
     y: "right",
-    yMore: { tickformat: ".1%" },
+    yMore: { tickformat: ".1%", ...(told.series.accuracy.x.length ? {} : { range: [0, 1] }) },
     ...best(),
   }));
-  draw(document.querySelector("#plot-lr"), () => ({ data: [line("learning rate", told.series.lr, 3)], x: "epoch", y: "learning rate", yMore: { rangemode: "tozero" }, showlegend: false }));
+  draw(document.querySelector("#plot-lr"), () => ({ data: [line("learning rate", told.series.lr, 3)], x: "epoch", y: "learning rate", yMore: told.series.lr.x.length ? { rangemode: "tozero" } : { range: [0, 1] }, showlegend: false }));
   table();
 }
 
@@ -195,12 +196,39 @@ embedded.addEventListener("toggle", () => {
   if (embedded.open && !frame.src) frame.src = frame.dataset.src;
 });
 
-if (told.series.loss.x.length || told.steps.x.length || run.dataset.status === "running") draws();
-else document.querySelector("#training .charts").hidden = true;
+if (document.querySelector("#plot-loss")) draws();
+else if (embedded) embedded.open = true;
 if (evaluation) {
   const plot = document.querySelector("#plot-confusion");
   confusion(plot, evaluation).then(() => plot.on("plotly_click", ({ points: [cell] }) => document.querySelector("#gallery") && show(cell.y, cell.x)));
   calibration(document.querySelector("#plot-calibration"), evaluation);
+}
+const frontier = island("frontier");
+function trade(place, key, title, scale) {
+  const points = (rows, name, index) => ({
+    type: "scatter",
+    mode: "markers",
+    name,
+    x: rows.map((row) => row[key] / scale),
+    y: rows.map((row) => row.accuracy),
+    text: rows.map((row) => escaped(row.name)),
+    hovertemplate: "%{text}<br>%{x:.3g}, %{y:.2%}<extra></extra>",
+    marker: { color: series(index), size: 10 },
+  });
+  draw(place, () => ({
+    data: [
+      points(frontier.points.filter((row) => !row.frontier), "beaten", 4),
+      points(frontier.points.filter((row) => row.frontier && row.name !== frontier.chosen), "frontier", 1),
+      points(frontier.points.filter((row) => row.name === frontier.chosen), "to take", 2),
+    ],
+    x: title,
+    y: "right",
+    yMore: { tickformat: ".1%" },
+  }));
+}
+if (frontier) {
+  trade(document.querySelector("#plot-time"), "ms", "milliseconds", 1);
+  trade(document.querySelector("#plot-size"), "file_bytes", "kilobytes", 1000);
 }
 if (run.dataset.status === "running") {
   if (told.progress) progress(told.progress);

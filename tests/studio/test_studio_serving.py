@@ -1,0 +1,92 @@
+"""The studio as a process: its address, TLS, a taken port, and an end that does not wait for viewers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from convsmith import runs
+from convsmith.errors import ResourceError, UsageError
+from convsmith.studio.serving import first, listen
+from convsmith.studio.settings import Settings
+
+
+@contextmanager
+def served(root: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command and give the process and the address it prints."""
+    command = [sys.executable, "-m", "convsmith.cli", "studio", "--port", "0", *flags]
+    process = subprocess.Popen(command, cwd=root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = next((line.split()[1] for line in process.stdout if line.startswith("open ")), "")
+        assert address, process.stderr.read() if process.stderr else ""
+        yield process, address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_printed_address_opens_on_the_run_and_ctrl_c_ends_at_once(root: Path) -> None:
+    with served(root, "second") as (process, address):
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        page = opener.open(address, timeout=20)
+        assert page.url.endswith("/runs/second") and b"<h1" in page.read()
+        record = runs.create(root / "live", "train", {"data": "digits"}, data="digits")
+        record.event("epoch", epoch=1.0, loss=0.5)
+        watching = opener.open(page.url.replace("/runs/second", "/api/runs/live/events"), timeout=20)
+        assert watching.readline() == b"event: event\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=15) in (0, 130)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_it_speaks_tls(root: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *made, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with served(root, "--certificate", str(certificate), "--key", str(key)) as (_, address):
+        assert address.startswith("https://127.0.0.1:")
+        trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(certificate)))
+        entered = urllib.request.build_opener(trusting, NoRedirect()).open(address, timeout=20)
+        assert entered.status == 303 and "Secure" in entered.headers["set-cookie"]
+
+
+class NoRedirect(urllib.request.HTTPErrorProcessor):
+    """Leaves an answer that leads elsewhere as it is."""
+
+    def http_response(self, request: urllib.request.Request, response: object) -> object:
+        return response
+
+    https_response = http_response
+
+
+def test_a_port_that_is_taken_and_an_address_that_is_none_are_told(root: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ResourceError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; give another --port"):
+            listen(Settings(port=port))
+    with pytest.raises(UsageError, match="is no address"):
+        listen(Settings(host="no such host", encryption=False, port=0))
+    with pytest.raises(UsageError, match="there is no run 'absent'"):
+        first(root, Settings(run="absent"))
+    assert first(root, Settings(run="last")) == "&next=%2Fruns%2Fsecond" and first(root, Settings()) == ""
+
+
+def test_the_application_loads_no_torch() -> None:
+    code = "import convsmith.studio.application, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout == "False\n"
