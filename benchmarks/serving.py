@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import contextlib
 import io
 import json
@@ -157,6 +158,7 @@ def write_network(kind: str, data: Path, folder: Path) -> tuple[Path, Path, dict
 def start(name: str, words: list[str], port: int, more: dict[str, str]) -> Service:
     """Start a service and wait for it."""
     process = subprocess.Popen([sys.executable, *words], env=os.environ | more, stdout=subprocess.DEVNULL, cwd=HERE)
+    atexit.register(process.kill)
     for _ in range(400):
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready" if name == "convsmith" else f"http://127.0.0.1:{port}/health")
@@ -282,14 +284,14 @@ def measure_malformed(program: Path, requests: list[bytes], count: int) -> str:
 
 
 def measure_kill(program: Path, requests: list[bytes], seconds: float) -> str:
-    """Kill a worker twice a second under load; every request must have an answer."""
+    """Kill a worker every 1.5 seconds under load; every request must have an answer."""
     service = ours(program, 8705)
 
     async def run() -> tuple[Counter[str], int, float]:
         killed = 0
         under_load = asyncio.get_running_loop().create_task(load(service.port, requests, 16, seconds))
         while not under_load.done():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.5)
             alive = workers_of(service)
             if len(alive) > 1:
                 with contextlib.suppress(ProcessLookupError):
@@ -355,7 +357,7 @@ def main() -> None:
             requests = [post(image) for image in images_of("cifar", given.data)]
             text = {
                 "malformed": lambda: measure_malformed(program, requests, given.count),
-                "kill": lambda: measure_kill(program, requests, 10.0),
+                "kill": lambda: measure_kill(program, requests, 15.0),
                 "slow": lambda: measure_slow(program, requests),
             }[given.part]()
     publish(text + footer(("convsmith", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools", "pillow")))

@@ -55,3 +55,14 @@ def test_what_cannot_be_served_is_said(call: Call, tmp_path: Path) -> None:
     assert code == 2 and "'a/b' cannot be a model's name in a path" in err
     code, _, err = call("serve", tmp_path / "x.onnx", "--port", 0, "--workers", 1)
     assert code == 4 and "no worker came up: ONNX Runtime cannot open x.onnx" in err
+
+
+def test_a_card_is_written_and_kept_by_later_exports(call: Call, call_json: CallJson, trained: Path, tmp_path: Path) -> None:
+    code, found = call_json("card", trained, "--license", "mit", "--intended", "Reading digits.", "--out", tmp_path / "README.md")
+    assert code == 0 and (tmp_path / "README.md").read_text() == found["result"]["text"]
+    code, found = call_json("export", trained, "--to", "qonnx", "--plan", "int4", "--out", tmp_path / "digits.qonnx")
+    assert code == 0 and found["result"]["parity"]["disagreements"] == [] and found["result"]["parity"]["images"] == 359
+    text = (trained / "MODEL_CARD.md").read_text()
+    assert "license: mit" in text and "Reading digits." in text and "qonnx (" in text and "parameters" in text
+    code, _, err = call("card", trained, "--out", tmp_path / "README.md")
+    assert code == 2 and "README.md exists; give another --out, or --overwrite" in err

@@ -36,6 +36,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     ``network`` rows read normalised pixels, ``file`` rows whole images with everything inside.
     """
+    from convsmith import report
     from convsmith.kernels import processor_count
 
     config = config.model_copy(update={"threads": config.threads or processor_count()})
@@ -46,6 +47,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
         found = _of_run(config, network, planned.planned(config.plan, network, dataset, 0) if dataset else {})
         record.write_json("bench.json", found)
         record.event("bench", rows=len(found["rows"]))
+        report.write_card(record.folder)
     elif config.plan:
         raise UsageError(f"--plan needs a run, whose images give the ranges of activations; {config.run!r} is a file")
     else:

@@ -39,6 +39,12 @@ class Network:
         logits = self.logits(images, batch).astype(np.float64).reshape(-1, len(self.classes))
         return softmax(logits, self.confidence.temperature)
 
+    def named(self, scores: NDArray[np.float64], top: int) -> dict[str, Any]:
+        """Return the best classes of one image's scores, and whether the first is sure enough to be named."""
+        best = np.argsort(-scores, kind="stable")[:top]
+        answer = [{"class": self.classes[k], "score": float(scores[k])} for k in best]
+        return {"sure": bool(scores[best[0]] >= self.confidence.threshold), "best": answer}
+
 
 def open_network(name: str, engine: Engine = "auto", threads: int | None = None) -> Network:
     """Open a run (its folder, name or ``last``) or an exported file; ``auto`` is torch for a run, its own runtime for a file.

@@ -53,7 +53,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     """
     import numpy as np
 
-    from convsmith import analysis, targets, training
+    from convsmith import analysis, report, targets, training
 
     target = targets.TARGETS[config.to]
     if config.plan is not None and target.plans == "none":
@@ -97,6 +97,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         found |= {"plan": more["plan"].name, "same_class": float(np.mean(expected.argmax(1) == logits.argmax(1)))}
     record.write_json("export.json" if config.to == "onnx" else f"export-{config.to}.json", found)
     record.event("export", file=str(exported.path), parity=str(exported.parity))
+    report.write_card(record.folder)
     return found | {"path": str(exported.path), "text": _parity_text(exported), "labels": len(network.classes)}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -20,59 +20,80 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from convsmith.jobs.classifier import Network
+
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 
 
 class Config(Settings):
-    """Which network, which images."""
+    """Which network, which images or videos, and what is written."""
 
-    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx or .program file")
-    images: tuple[str, ...] = positional("Images and folders of images", default=())
+    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported file")
+    images: tuple[str, ...] = positional("Images, folders of images, video files, cameras (/dev/video0), streams (rtsp://...)", default=())
     top: int = Field(5, ge=1, description="Classes to name for each image")
     engine: Engine = Field("auto", description="What computes: torch for a run, for a file its own runtime, by default")
     threads: int = Field(0, ge=0, description="Processor threads; 0 takes all")
-    batch: int = Field(16, ge=1, description="Images at once")
-    csv: Path | None = Field(None, description="CSV file to write")
-    overwrite: bool = Field(False, description="Replace the CSV file when it exists")
+    batch: int = Field(16, ge=1, description="Images or frames at once")
+    drop: Literal["auto", "never", "late"] = Field(
+        "auto",
+        description="Frames that come while others are looked at: late ones are dropped, or none; auto drops of live video only",
+    )
+    seconds: float = Field(0.0, ge=0, description="Stop a video after so many seconds; 0 goes on to its end, or to Ctrl-C")
+    overlay: Path | None = Field(None, description="Video file to write, with the answers on the frames; of one video")
+    jsonl: Path | None = Field(None, description="File to write a line of JSON to for every image and frame, as they are answered")
+    csv: Path | None = Field(None, description="CSV file to write, of images")
+    overwrite: bool = Field(False, description="Replace files that exist")
 
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
-    """Return the best classes of every image; ``errors`` names those that cannot be read.
+    """Return the best classes of every image, and of every video what was seen and how fast; ``errors`` names what cannot be read.
 
     ``sure`` is False where the best score is below the network's threshold, so that no class should be named.
 
     Raises: UsageError without images; DataError when none can be read.
     """
-    import numpy as np
+    from convsmith.data.video import is_video
+    from convsmith.jobs import classifier, footage
 
-    from convsmith.jobs import classifier
-
-    if config.csv and config.csv.exists() and not config.overwrite:
-        raise UsageError(f"{config.csv} exists; give another --csv, or --overwrite")
-    paths = files(config.images)
+    for flag in ("csv", "jsonl", "overlay"):
+        path = getattr(config, flag)
+        if path and path.exists() and not config.overwrite:
+            raise UsageError(f"{path} exists; give another --{flag}, or --overwrite")
+    videos = [item for item in config.images if is_video(item)]
+    stills = [item for item in config.images if item not in videos]
+    if config.overlay and len(videos) != 1:
+        raise UsageError(f"--overlay writes one video of one video, and {len(videos)} are given")
+    paths = files(stills) if stills or not videos else []
     network = classifier.open_network(config.run, config.engine, config.threads or None)
     errors: list[str] = []
-    images = _read(paths, errors, record)
-    rows: list[dict[str, Any]] = []
-    read: list[str] = []
-    scores = network.scores((_noted(read, name, image) for name, image in images), config.batch)
-    for name, row in zip(read, scores, strict=True):
-        best = np.argsort(-row, kind="stable")[: config.top]
-        answer = [{"class": network.classes[k], "score": float(row[k])} for k in best]
-        rows.append({"image": name, "sure": bool(row[best[0]] >= network.confidence.threshold), "best": answer})
-    if not rows:
+    with footage.lines_to(config.jsonl) as tell:
+        rows = _stills(config, network, paths, errors, record, tell)
+        watched = [footage.watch(footage.Asked(item, **_of_video(config)), network, record, tell, errors) for item in videos]
+    seen = [item for item in watched if item is not None]
+    if not rows and not seen:
         raise DataError("\n".join(errors))
     if config.csv:
         runs.write_bytes(config.csv, _csv(rows).encode("utf-8", "backslashreplace"))
-    confidence = vars(network.confidence)
-    return {
-        "network": network.name,
-        "engine": network.engine,
-        "confidence": confidence,
-        "predictions": rows,
-        "errors": errors,
-        "csv": config.csv,
-    }
+    about = {"network": network.name, "engine": network.engine, "confidence": vars(network.confidence)}
+    written = {"csv": config.csv, "jsonl": config.jsonl, "overlay": config.overlay}
+    return about | {"predictions": rows, "videos": seen, "errors": errors} | written
+
+
+def _of_video(config: Config) -> dict[str, Any]:
+    return config.model_dump(include={"batch", "drop", "seconds", "overlay", "top"})
+
+
+def _stills(
+    config: Config, network: Network, paths: Sequence[Path], errors: list[str], record: runs.Listener, tell: Callable[[Any], None]
+) -> list[dict[str, Any]]:
+    """Return a row for each image that can be read."""
+    rows: list[dict[str, Any]] = []
+    read: list[str] = []
+    scores: Any = network.scores((_noted(read, name, image) for name, image in _read(paths, errors, record)), config.batch) if paths else []
+    for name, row in zip(read, scores, strict=True):
+        rows.append({"image": name} | network.named(row, config.top))
+        tell(rows[-1])
+    return rows
 
 
 def files(given: Sequence[str]) -> list[Path]:
@@ -131,5 +152,16 @@ def lines(result: Mapping[str, Any]) -> str:
         first, *others = row["best"]
         rest = ", ".join(f"{best['class']} {percent(best['score'])}" for best in others)
         rows.append([row["image"], first["class"] if row["sure"] else f"not sure: {first['class']}", percent(first["score"]), rest])
-    text = table(["image", "class", "score", "next"], rows)
-    return f"{text}\n\nwritten to {printable(result['csv'])}" if result["csv"] else text
+    parts = [table(["image", "class", "score", "next"], rows)] if rows else []
+    if result["videos"]:
+        parts.append(
+            table(["video", "frames", "dropped", "frames/s", "ms to an answer", "seen"], [_video(item) for item in result["videos"]])
+        )
+    parts += [f"written to {printable(result[key])}" for key in ("csv", "jsonl", "overlay") if result[key]]
+    return "\n\n".join(parts)
+
+
+def _video(found: Mapping[str, Any]) -> list[Any]:
+    seen = ", ".join(f"{name} {percent(share)}" for name, share in list(found["seen"].items())[:5])
+    speed, delay = f"{found['frames_per_s']:.1f}", f"{1e3 * found['median_delay_s']:.1f}"
+    return [found["video"], found["frames"], found["dropped"], speed, delay, seen]

@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
         Verb("precision", "Find how few bits a trained network needs.", "given run"),
         Verb("redesign", "Make a trained network quicker by edits chosen by measured time, and heal it.", "new run"),
         Verb("export", "Write a trained network as one file that takes plain images, and prove it right.", "given run"),
+        Verb("card", "Write a run's model card: data, metrics, intended use, files and speeds.", "given run"),
         Verb("serve", "Answer over HTTP what is on images.", "nothing"),
         Verb("reproduce", "Run the experiments of a paper on low precision again, its figures beside ours.", "new run"),
         Verb("shrink", "Search smaller and faster networks of a trained one, measured on this machine: the frontier of all.", "given run"),

@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Stay open for the answers of a client that has said all it wants to say."""
         self.ended = True
-        return self.busy or self.closing or self.blocked
+        return self.busy or self.blocked
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
