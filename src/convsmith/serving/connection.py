@@ -136,7 +136,9 @@ class Connection(asyncio.Protocol):
         self.closing = True
         self.buffer.clear()
         self.deadline = time.monotonic() + LINGER_S
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if self.ended:
+            self.transport.close()
+        elif self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
     def pause_writing(self) -> None:
