@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+ALIGNMENT = 64
+"""Bytes of a cache line: vectors that are stored across two cost twice."""
+
 
 class Buffers:
     """Arrays whose memory comes back by itself: as soon as the last view of one is gone, the next of that size takes its place.
@@ -23,14 +26,15 @@ class Buffers:
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return an array of undefined content."""
+        """Return an array of undefined content that begins at a cache line."""
         kind = np.dtype(dtype)
         size = math.prod(shape) * kind.itemsize
         if not size:
             return np.empty(shape, kind)
-        memory = self._fitting(size)
+        memory = self._fitting(size + ALIGNMENT)
+        begin = -memory.__array_interface__["data"][0] % ALIGNMENT
         # the base of every view is this array and not the memory below it, because its own base is no array
-        owner = np.frombuffer(memory.data, kind)
+        owner = np.frombuffer(memory.data[begin : begin + size], kind)
         weakref.finalize(owner, self._give, memory).atexit = False
         return owner.reshape(shape)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from convsmith.kernels.resampling import resample
 
 #: Places of images in a split -> their boxes, int32 ``(n, 4)``, and which are mirrored, bool ``(n,)``.
 Cut = Callable[[NDArray[np.int64]], tuple[NDArray[np.int32], NDArray[np.bool_]]]
+
+_buffers: WeakKeyDictionary[EncodedSplit, Buffers] = WeakKeyDictionary()
+"""Memory of batches for as long as there is the split, so that every epoch finds that of the one before."""
 
 
 @dataclass
@@ -68,7 +72,8 @@ def stream(
     count = threads or processor_count()
     waits = waits if waits is not None else Waits()
     pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
-    begin = _Beginner(split, preprocess, cut or _whole(split, preprocess), pool, count, quick, normalise, channels_last, waits)
+    buffers = _buffers.setdefault(split, Buffers())
+    begin = _Beginner(split, preprocess, cut or _whole(split, preprocess), pool, count, quick, normalise, channels_last, waits, buffers)
     pending: deque[tuple[NDArray[np.int64], NDArray[Any], list[Future[None]]]] = deque()
     following = iter(groups)
     try:
@@ -107,8 +112,8 @@ class _Beginner:
     normalise: bool
     channels_last: bool
     waits: Waits
+    buffers: Buffers
     lock: threading.Lock = field(default_factory=threading.Lock)
-    buffers: Buffers = field(default_factory=Buffers)
 
     def __call__(self, group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], list[Future[None]]]:
         p = self.preprocess
