@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from convsmith import compiler, data, models, precision, training
+from convsmith import compiler, data, formats, models, precision, training
 from convsmith.errors import UsageError
+from convsmith.formats import Format
 from convsmith.interop import pytorch
 from convsmith.jobs import sources
 from convsmith.models.signs import Shift
+from convsmith.precision import Plan, Rule
 from convsmith.precision.binary_plan import binary_plan
 
 NETWORKS: list[tuple[str, int, dict[str, Any], int]] = [
@@ -48,6 +50,30 @@ def test_networks_of_signs_are_in_the_engine_what_emulation_makes_of_them(
     program = compiler.build(pytorch.read(net, tuple(x[:1].shape)), plan)
     kinds = [step.kind for step in program.executable(tuple(x.shape)).steps]
     assert kinds.count("binary_convolution") == count
+    assert np.abs(program(x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", ["binary", "ternary"])
+def test_scaled_signs_and_ternary_weights_stay_packed(kind: str) -> None:
+    """XNOR-Net's scales are means of magnitudes; ternary weights of least squared error are those of TWN. As above, 1e-5."""
+    torch.manual_seed(1)
+    net = models.load("vgg_small", classes=10, in_channels=3, input_size=(16, 16), widths=(16, 40, 64))
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        net.train()(torch.randn(16, 3, 16, 16))
+    net.eval()
+    fmt = Format.binary() if kind == "binary" else Format.integer(2, symmetric=True)
+    weights = [Rule(r.layer, "weight", fmt, scale="channel", range="mse") for r in binary_plan(net).rules if r.role == "weight"]
+    plan = Plan((*weights, *(rule for rule in binary_plan(net).rules if rule.role == "activation")))
+    with torch.no_grad():
+        expected = precision.emulate(net, plan, x).eval()(x).numpy()
+    program = compiler.build(pytorch.read(net, (1, 3, 16, 16)), plan)
+    steps = [step for step in program.executable((4, 3, 16, 16)).steps if step.kind == "binary_convolution"]
+    assert len(steps) == 5 and all(step.detail.startswith("signs" if kind == "binary" else "ternary") for step in steps)
+    if kind == "binary":
+        w = net.state_dict()["features.conv2.conv.weight"].numpy()
+        rounded = formats.fit_mse(w, fmt, axis=0).scale
+        assert np.allclose(rounded, np.abs(w).mean(axis=(1, 2, 3)), rtol=1e-6)
     assert np.abs(program(x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
 
 

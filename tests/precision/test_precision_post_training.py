@@ -152,7 +152,9 @@ def test_least_squared_error_ranges_beat_all_others_tried() -> None:
 
     for share in np.linspace(0.05, 1, 40):
         assert (error(steps) <= 1.01 * error(np.abs(w).max(1) * share / 7)).all()
-    with pytest.raises(UsageError, match="range 'mse' is for integers with scale 'tensor' or 'channel', not for e5m2 with 'tensor'"):
+    with pytest.raises(
+        UsageError, match="range 'mse' is for integers and signs with scale 'tensor' or 'channel', not for e5m2 with 'tensor'"
+    ):
         Rule("*", "weight", formats.parse("e5m2"), scale="tensor", range="mse")
 
 

@@ -57,8 +57,16 @@ def fit_percentile(
 def fit_mse(x: ArrayLike, fmt: Format, *, axis: int | None = None, group: int | None = None, symmetric: bool = False) -> Affine:
     """Return the affine range, of 100 fractions of the whole, whose rounding to nearest has the least squared error.
 
+    Of signs (binary) it is the mean of the magnitudes, exactly.
+
     Raises: as `fit_min_max`.
+    References: Rastegari et al. 2016, XNOR-Net, arXiv 1603.05279, equation 6.
     """
+    if fmt.kind == "binary":
+        size = np.abs(as_carrier(x).astype(np.float64))
+        others = None if axis is None else tuple(i for i in range(size.ndim) if i != axis % size.ndim)
+        scale = np.asarray(size.mean(axis=others), np.float32)
+        return Affine(np.where(scale > 0, scale, np.float32(1)), np.zeros(scale.shape, np.int64))
     array, parts = _parts(x, fmt, axis, group)
     given = as_carrier(x)
     low, high = _low(array, parts), _high(array, parts)

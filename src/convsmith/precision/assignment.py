@@ -104,9 +104,10 @@ def _check(rules: Sequence[Rule]) -> None:
             raise UnsupportedError(f"{where}: a graph is rounded at moment 'layer', not {rule.moment!r}; emulate the torch module instead")
         if rule.scale not in ("none", "tensor", "channel"):
             raise UnsupportedError(f"{where}: scale {rule.scale!r} is not emulated on a graph; emulate the torch module instead")
-        if rule.scale != "none" and rule.format is not None and rule.format.kind != "integer":
+        signs = rule.role == "weight" and rule.format is not None and rule.format.kind == "binary"
+        if rule.scale != "none" and rule.format is not None and rule.format.kind != "integer" and not signs:
             raise UsageError(
-                f"{where}: scale {rule.scale!r} of a graph is for integer formats; {rule.format_name} has its own range, "
+                f"{where}: scale {rule.scale!r} of a graph is for integers and binary weights; {rule.format_name} has its own range, "
                 "so scale must be 'none'"
             )
 

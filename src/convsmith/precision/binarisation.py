@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from convsmith.errors import UnsupportedError
 from convsmith.graph import prune, reads
 from convsmith.graph.network import Graph, Node
 from convsmith.kernels.binary_convolution import fold_thresholds
+from convsmith.precision.affine_range import along_axis, weight_steps
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.plan import Plan
 
@@ -38,8 +39,15 @@ def binarise(graph: Graph, plan: Plan) -> Graph:
         return graph
     for assigned in binary:
         _check(assigned)
-    signs = Signs(graph, [a.tensor for a in binary if a.role == "weight"], [a.tensor for a in binary if a.role == "activation"])
-    return signs.written()
+    scales: dict[str, Array] = {a.tensor: _scale(graph.weights[a.tensor], a) for a in binary if a.role == "weight"}
+    return Signs(graph, scales, [a.tensor for a in binary if a.role == "activation"]).written()
+
+
+def _scale(w: Array, assigned: Assignment) -> Array:
+    """Return the magnitude of binary weights, spread over them: 1, or what the rule's scale makes it."""
+    assert assigned.rule is not None
+    steps, axis = weight_steps(w, assigned.rule, assigned.axis)
+    return np.ones((), np.float32) if steps is None else along_axis(steps, axis, w.ndim)
 
 
 def _check(assigned: Assignment) -> None:
@@ -54,13 +62,13 @@ def _check(assigned: Assignment) -> None:
 class Signs:
     """A graph whose binary tensors are replaced, in order."""
 
-    def __init__(self, graph: Graph, weights: Sequence[str], activations: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, scales: Mapping[str, Array], activations: Sequence[str]) -> None:
         self.graph, self.activations = graph, set(activations)
         self.weights: dict[str, Array] = dict(graph.weights)
         self.producers = {output: node for node in graph for output in node.outputs}
-        self.binary = set(weights)
-        for name in weights:
-            self.weights[name] = np.where(graph.weights[name] < 0, np.float32(-1), np.float32(1))
+        self.scales = scales
+        for name, scale in scales.items():
+            self.weights[name] = np.where(graph.weights[name] < 0, -scale, scale).astype(np.float32)
 
     def written(self) -> Graph:
         """Return the graph with signs after every binary activation, and its readers reading them."""
@@ -84,8 +92,9 @@ class Signs:
         layer, following = chain
         pools = [node for node in following if node.op == "MaxPool"]
         source = pools[-1].outputs[0] if pools else layer.outputs[0]
-        w = self.weights[layer.inputs[1]]
+        w, scale = self.weights[layer.inputs[1]], self.scales[layer.inputs[1]]
         k = w.shape[0]
+        sizes = np.broadcast_to(scale.reshape(-1), (k,))
         functions = [node for node in following if node.op != "MaxPool"]
         bias = self.weights[layer.inputs[2]].reshape(-1) if len(layer.inputs) > 2 and layer.inputs[2] else np.zeros(1, np.float32)
 
@@ -94,12 +103,14 @@ class Signs:
                 numbers = _apply(node, numbers, self.weights)
             return numbers
 
-        # the graph compares what the layer gives, bias and all; thresholds of whole sums are moved by it exactly where it is whole
-        found = fold_thresholds(lambda sums: before_sign((sums + bias).astype(np.float32)), int(np.prod(w.shape[1:])), k)
-        if not bias.any():
+        found = fold_thresholds(lambda sums: before_sign((sums * sizes + bias).astype(np.float32)), int(np.prod(w.shape[1:])), k)
+        if not bias.any() and np.all(sizes == 1):
             return self._sign(name, source, found.direction_k, found.threshold_k, read_as)
-        bare = dataclasses.replace(layer, name=f"{layer.name}.sums", inputs=layer.inputs[:2], outputs=(f"{name}.sums",))
-        moved, value = [dataclasses.replace(bare, inputs=(read_as.get(bare.inputs[0], bare.inputs[0]), bare.inputs[1]))], f"{name}.sums"
+        # what is compared are whole sums: without the bias and the scale, which are in the thresholds now
+        signs = f"{layer.inputs[1]}.signs"
+        self.weights[signs] = np.sign(w)
+        bare = (read_as.get(layer.inputs[0], layer.inputs[0]), signs)
+        moved, value = [dataclasses.replace(layer, name=f"{layer.name}.sums", inputs=bare, outputs=(f"{name}.sums",))], f"{name}.sums"
         for index, pool in enumerate(pools):
             moved.append(dataclasses.replace(pool, name=f"{pool.name}.sums", inputs=(value,), outputs=(f"{name}.sums.{index}",)))
             value = f"{name}.sums.{index}"
@@ -110,7 +121,7 @@ class Signs:
         following, value = list[Node](), name
         while (node := self.producers.get(value)) is not None:
             if node.op in ("Conv", "Gemm"):
-                signs = self._is_signs(node.inputs[0]) and node.inputs[1] in self.binary and self._plain(node)
+                signs = self._is_signs(node.inputs[0]) and node.inputs[1] in self.scales and self._plain(node)
                 return (node, following) if signs else None
             readable = all(not source or source in self.graph.weights for source in node.inputs[1:])
             if node.op not in FOLLOWING or not readable or len(node.outputs) > 1 or (value != name and not self._alone(value)):

@@ -165,8 +165,10 @@ def _check_scale(rule: Rule) -> None:
         raise UsageError("scale 'channel' is for weights and their gradients; other tensors have 'tensor', 'group' or 'block'")
     if rule.scale in ("group", "block") and rule.block < 1:
         raise UsageError(f"scale {rule.scale!r} needs block, the number of consecutive values that share a step, for example block=32")
-    if rule.range == "mse" and (rule.format.kind != "integer" or rule.scale not in ("tensor", "channel")):
-        raise UsageError(f"range 'mse' is for integers with scale 'tensor' or 'channel', not for {rule.format} with {rule.scale!r}")
+    if rule.range == "mse" and (rule.format.kind not in ("integer", "binary") or rule.scale not in ("tensor", "channel")):
+        raise UsageError(
+            f"range 'mse' is for integers and signs with scale 'tensor' or 'channel', not for {rule.format} with {rule.scale!r}"
+        )
     if rule.scale == "dynamic" and rule.format.kind != "fixed":
         raise UsageError(f"scale 'dynamic' moves the point of fixed-point formats; {rule.format} is none: take for example fixed<2,14>")
     if rule.scale == "dynamic" and (rule.interval < 1 or not 0 <= rule.max_overflow < 1):
