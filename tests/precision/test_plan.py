@@ -106,7 +106,7 @@ def test_what_belongs_to_training_is_refused_for_a_graph() -> None:
         resolve(Plan((Rule("*", "weight", half, moment="batch"),)), graph)
     with pytest.raises(UnsupportedError, match="scale 'block' is not emulated on a graph"):
         resolve(Plan((Rule("*", "weight", half, scale="block", block=8),)), graph)
-    with pytest.raises(UsageError, match="scale 'tensor' of a graph is for integer formats; e5m10 has its own range"):
+    with pytest.raises(UsageError, match="scale 'tensor' of a graph is for integers and binary weights; e5m10 has its own range"):
         resolve(Plan((Rule("*", "weight", half, scale="tensor"),)), graph)
     with pytest.raises(UnsupportedError, match="changes its rules in 1 phases, which belongs to training"):
         resolve(Plan(phases=(Phase(Start("step", 5), ()),)), graph)
