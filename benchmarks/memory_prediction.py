@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,17 @@ def one(name: str, size: int, batch: int) -> dict[str, Any]:
     }
 
 
-def measured(nets: tuple[tuple[str, int, tuple[int, ...]], ...]) -> list[dict[str, Any]]:
-    rows = []
-    for name, size, batches in nets:
-        for batch in batches:
-            command = [sys.executable, __file__, "--one", name, str(size), str(batch)]
-            rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
-            print(row_text(rows[-1]), file=sys.stderr, flush=True)
+def measured(nets: tuple[tuple[str, int, tuple[int, ...]], ...], kept: Path | None = None, most: int | None = None) -> list[dict[str, Any]]:
+    """Return a row for each network and batch size; ``kept``: a file of those measured before, to which at most ``most`` are added."""
+    rows = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    known = {(row["net"], row["batch"]) for row in rows}
+    missing = [(name, size, batch) for turn in range(2) for name, size, batches in nets for batch in batches[turn : turn + 1]]
+    for name, size, batch in [item for item in missing if (item[0], item[2]) not in known][:most]:
+        command = [sys.executable, __file__, "--one", name, str(size), str(batch)]
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+        print(row_text(rows[-1]), file=sys.stderr, flush=True)
+        if kept is not None:
+            kept.write_text(json.dumps(rows))
     return rows
 
 
@@ -123,6 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", nargs=3)
     parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--kept", type=Path, help="file of rows measured before, to go on with")
+    parser.add_argument("--most", type=int, help="rows to add to them now")
     arguments = parser.parse_args()
     if arguments.one:
         name, size, batch = arguments.one
@@ -130,7 +137,7 @@ def main() -> None:
     elif arguments.calibrate:
         calibrate(measured(CALIBRATION))
     else:
-        write(measured(TESTED))
+        write(measured(TESTED, arguments.kept, arguments.most))
 
 
 if __name__ == "__main__":

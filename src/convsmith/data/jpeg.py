@@ -66,7 +66,7 @@ def decode_box(
         clock.disk_s += time.perf_counter() - began
         return pixels, box
     began = time.perf_counter()
-    raw = _raw(source)
+    raw = encoded_bytes(source)
     read = time.perf_counter()
     found = None if raw is None else _fast(raw, max_pixels, box, wanted, quick)
     if found is None:
@@ -85,7 +85,8 @@ def decode_whole(raw: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     return decode(raw, name, max_pixels) if found is None else found[0]
 
 
-def _raw(source: Encoded) -> bytes | memoryview | None:
+def encoded_bytes(source: Encoded) -> bytes | memoryview | None:
+    """Return the encoded bytes of an image, read from its file where they lie in one; None where it cannot be read."""
     if isinstance(source, Extent):
         return raw_bytes(source)
     if isinstance(source, bytes):

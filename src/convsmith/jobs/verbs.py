@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
         Verb("pack", "Put images into one file, or shards, that training reads fast.", "nothing"),
         Verb("preview", "Show training images as the network will see them, on a contact sheet.", "nothing"),
         Verb("probe", "Measure what a pretrained network knows of the images, stage by stage, and what to do with it.", "nothing"),
+        Verb("doctor", "Find the one bottleneck of a training on these images, and mend it.", "nothing"),
         Verb("train", "Train a network on labelled images and test it.", "new run"),
         Verb("sweep", "Try many settings of a verb, several at once and on several machines, and show which mattered.", "new run"),
         Verb("resume", "Go on with a run that was interrupted or killed, exactly where it was.", "resumed run"),
