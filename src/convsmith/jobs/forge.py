@@ -94,7 +94,14 @@ def _shrink(config: Config, where: str) -> shrink.Config:
     allowed = config.time * SHRINK_SHARE if config.time else SHRINK_S
     images, threads = config.bits_images, config.bench_threads
     return shrink.Config(
-        run=where, max_drop=config.max_drop, time=allowed, images=images, threads=threads, workers=config.workers, evaluations=0
+        run=where,
+        max_drop=config.max_drop,
+        time=allowed,
+        images=images,
+        threads=threads,
+        workers=config.workers,
+        evaluations=0,
+        edits=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""Search what makes a trained network smaller and faster on this machine: number formats and algorithms, measured together."""
+"""Search what makes a trained network smaller and faster on this machine: edits, number formats and algorithms, measured together."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ class Config(Settings):
     max_ms: float | None = Field(None, gt=0, description="Milliseconds that one image may take; no limit by default")
     max_mb: float | None = Field(None, gt=0, description="Size that the program's file may have, in 10^6 bytes; no limit by default")
     time: Duration = text(1800.0, "TIME", "Time for the search, such as 90s, 30m", shown="30m", gt=0)
+    edits: bool = Field(True, description="Also change the architecture: fewer channels, cheaper convolutions, healed by training")
     evaluations: int = Field(8, ge=0, description="Plans with formats by layer to score, at most; 0 tries none")
     images: int = Field(2000, ge=0, description="Validation images to judge each network on; 0 takes all")
     batch: int = Field(16, ge=2, description="Images at once for the second speed, beside one")
     threads: int = Field(0, ge=0, description="Processor threads; 0 takes one for each processor")
+    seed: int = Field(0, ge=0, description="Of the order of images in healing")
     workers: int = Field(0, ge=0, description="Processes that decode images")
 
 
@@ -54,7 +56,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         raise UsageError(f"{record.folder} is a network of codes already; shrink the run it was made from")
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     shop = Workshop(network, dataset, record, config.threads or processor_count(), config.images, config.batch, config.workers, config.time)
-    settings = config.model_dump(mode="json", include={"evaluations", "images", "batch", "threads", "max_drop"})
+    settings = config.model_dump(mode="json", include={"edits", "evaluations", "images", "batch", "threads", "max_drop", "seed"})
     kept = Kept(record, POINTS, "points", Point.from_dict, settings)
     notes = search(config, shop, kept, begun)
     points = finish(shop, kept.found, config)
@@ -77,6 +79,10 @@ def search(config: Config, shop: Workshop, kept: Kept[Point], begun: float) -> l
         shop.record.progress("shrink", done, total, point=name, left=format_duration(left) if left >= 0.1 else "0 s")
 
     makers = list(plans(shop, config.evaluations, config.max_drop, tell))
+    if config.edits:
+        from convsmith.jobs.shrinking.edits import edited
+
+        makers += edited(shop, begun + config.time, config.seed, tell)
     for number, (name, make) in enumerate(makers):
         if name in known:
             continue
@@ -92,19 +98,13 @@ def search(config: Config, shop: Workshop, kept: Kept[Point], begun: float) -> l
 
 
 def finish(shop: Workshop, found: Sequence[Point], config: Config) -> list[Point]:
-    """Time the points of the frontier, and float32, in turn with torch; confirm them on the test images."""
-    shown = {point.name for point in frontier(found)} | {"float32"}
-    chosen = [point for point in found if point.name in shown]
-    programs = {point.name: shop.reopened(point) for point in chosen}
+    """Time all points in turn with torch, and confirm those of the frontier, and float32, on the test images."""
+    programs = {point.name: shop.reopened(point) for point in found}
     times = _times(shop, programs)
-    points = []
-    for point in found:
-        if point.name in programs:
-            rows = [times[point.name, batch] for batch in (1, config.batch)]
-            point = replace(point.timed(*rows), test=shop.confirm(point, programs[point.name]))
-        points.append(point)
     shop.torch_ms = {batch: times["torch", batch] for batch in (1, config.batch)}
-    return points
+    points = [point.timed(times[point.name, 1], times[point.name, config.batch]) for point in found]
+    shown = {point.name for point in frontier(points)} | {"float32"}
+    return [replace(point, test=shop.confirm(programs[point.name])) if point.name in shown else point for point in points]
 
 
 def _times(shop: Workshop, programs: Mapping[str, Any]) -> dict[tuple[str, int], float]:

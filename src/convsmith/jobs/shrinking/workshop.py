@@ -72,11 +72,15 @@ class Workshop:
         self._test: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
         self._test_baseline: Score | None = None
 
+    @property
+    def tune_s(self) -> float:
+        return min(max(self.time_s / 30, TUNE_S[0]), TUNE_S[1])
+
     def program(self, graph: Graph, accuracy: float | None = None) -> Program:
         """Return the graph compiled, algorithms chosen by measuring."""
         from convsmith import compiler
 
-        return compiler.build(graph, tune=min(max(self.time_s / 30, TUNE_S[0]), TUNE_S[1]), threads=self.threads, accuracy=accuracy)
+        return compiler.build(graph, tune=self.tune_s, threads=self.threads, accuracy=accuracy)
 
     def score(self, program: Program) -> Score:
         """Return how often a program is right on the images of the search."""
@@ -116,7 +120,7 @@ class Workshop:
         record.finish("finished", model=self.network.name, bits=made.plan.name, val_accuracy=score.accuracy)
         return place
 
-    def confirm(self, point: Point, program: Program) -> dict[str, Any] | None:
+    def confirm(self, program: Program) -> dict[str, Any] | None:
         """Return what `compare` finds on the test images, which the search did not see; None where there are no others."""
         from convsmith import analysis, precision
 
