@@ -33,7 +33,7 @@ def test_every_trial_is_a_line_and_the_best_lies_on_top() -> None:
 
 def row(trial: int, state: str, rate: float, value: float | None, **more: Any) -> dict[str, Any]:
     empty = {"reached": None, "epochs": None, "seconds": 2.0, "run": f"/runs/t{trial}", "error": None, "figures": {}}
-    return empty | {"trial": trial, "state": state, "params": {"learning_rate": rate}, "value": value} | more
+    return empty | {"trial": trial, "state": state, "params": {"learning_rate": rate, "model": "smallnet"}, "value": value} | more
 
 
 def test_the_page_of_a_sweep(tmp_path: Path) -> None:
@@ -46,8 +46,9 @@ def test_the_page_of_a_sweep(tmp_path: Path) -> None:
         row(3, "failed", 1.0, None, error="the loss <is> no longer a number"),
     ]
     axis = {"name": "learning_rate", "values": [], "low": 0.001, "high": 1.0, "log": True}
+    model = {"name": "model", "values": ["smallnet", "resnet18"], "low": 0.0, "high": 0.0, "log": False}
     spec = {"metric": "val_accuracy", "sampler": "tpe", "direction": "maximize"}
-    stored = {"rows": rows, "best": rows[1], "axes": [axis], "spec": spec, "importance": {"learning_rate": 1.0}}
+    stored = {"rows": rows, "best": rows[1], "axes": [axis, model], "spec": spec, "importance": {"learning_rate": 1.0}}
     record.write_json("sweep.json", stored)
     page = report.render(tmp_path / "sweep")
     assert "2 finished, 1 pruned, 1 failed (sampler: tpe)" in page
@@ -55,4 +56,4 @@ def test_the_page_of_a_sweep(tmp_path: Path) -> None:
     assert (
         page.index("<strong>best</strong>") < page.index("t0</td>") < page.index("pruned after 3 epochs") < page.index("is&gt; no longer")
     )
-    assert "0.01235" in page and "Fewer bits" not in page and "<is>" not in page
+    assert "0.01235" in page and ">smallnet</td>" in page and "95.0" in page and "Fewer bits" not in page and "<is>" not in page

@@ -115,11 +115,13 @@ def resume(run: str | Path, *, root: str | Path | None = None, priority: int = 0
     """
     place = _root(root)
     folder = runs.find(run, place).absolute()
-    resuming.check(runs.open(folder))
-    for other in jobs(root=place, ended=0):
-        if other.run is not None and other.run == folder and other.verb not in READERS:
-            raise UsageError(f"job {other.id} is at work on {folder} ({other.status}); wait for it, or abort it")
     begun = runs.open(folder)
+    resuming.check(begun)
+    for other in jobs(root=place, ended=0):
+        # a job whose run has ended may take a few seconds to leave; what it held is given on when it has
+        over = begun.status != "running" and other.status in ("running", "stopping")
+        if other.run is not None and other.run == folder and other.verb not in READERS and not over:
+            raise UsageError(f"job {other.id} is at work on {folder} ({other.status}); wait for it, or abort it")
     settings = validate(verbs.find(begun.verb).module.Config, begun.config)
     cores, gpus = resources.wants(begun.verb, settings, None, None)
     return submit("resume", {"run": str(folder)}, root=place, cores=cores, gpus=gpus, priority=priority)

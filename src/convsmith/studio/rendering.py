@@ -16,8 +16,8 @@ from convsmith import runs
 from convsmith.jobs.text import printable
 from convsmith.report import units
 
-REST = (("/machine", "Machine"), ("/api", "API"))
-MENU = (("/", "Runs"), ("/images", "Images"), ("/networks", "Networks"), ("/new", "New"), ("/compare", "Compare"), ("/jobs", "Jobs"), *REST)
+REST = (("/sweeps", "Sweeps"), ("/jobs", "Jobs"), ("/machine", "Machine"), ("/api", "API"))
+MENU = (("/", "Runs"), ("/images", "Images"), ("/networks", "Networks"), ("/new", "New"), ("/compare", "Compare"), *REST)
 
 
 @cache

@@ -50,7 +50,7 @@ def _row(row: Mapping[str, Any], names: Sequence[str], metric: str) -> dict[str,
     return {
         "trial": row["trial"],
         "state": row["state"],
-        "params": [f"{value:.4g}" if isinstance(value := row["params"].get(name, ""), float) else str(value) for name in names],
+        "params": [_short(row["params"].get(name, "")) for name in names],
         "value": "" if value is None else tell(value),
         "epochs": row["epochs"],
         "took": "" if row["seconds"] is None else units.duration(row["seconds"]),
@@ -78,6 +78,10 @@ def _chart(stored: Mapping[str, Any], ordered: Sequence[Mapping[str, Any]], sign
         f"{len(known)} trials: their settings and {stored['spec']['metric']}, {units.digits3(min(values))} to {units.digits3(max(values))}"
     )
     return parallel_chart(axes, lines, label=label)
+
+
+def _short(setting: Any) -> str:
+    return f"{setting:.4g}" if isinstance(setting, float) else str(setting)
 
 
 def _value(row: Mapping[str, Any]) -> Any:

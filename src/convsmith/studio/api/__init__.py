@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from convsmith.studio.api import answers, files, images, jobs, machine, networks, runs, uploads, verbs
+from convsmith.studio.api import answers, files, images, jobs, machine, networks, runs, sweeps, uploads, verbs
 
 router = APIRouter(prefix="/api")
-for part in (runs, files, answers, images, uploads, networks, verbs, jobs, machine):
+for part in (runs, files, answers, images, uploads, networks, verbs, jobs, machine, sweeps):
     router.include_router(part.router)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from convsmith import runs
 from convsmith.errors import ConvsmithError
@@ -30,9 +31,11 @@ TRAINS = ("train", "forge")
 
 
 @router.get("/runs/{name}")
-def show(here: Here, request: Request, name: str) -> Response:
-    """Show a run."""
+def show(here: Here, request: Request, name: str, stay: bool = False) -> Response:
+    """Show a run; a sweep has a page of its own for its trials, and this one for everything else."""
     run = here.run(name)
+    if run.verb == "sweep" and not stay:
+        return RedirectResponse(f"/sweeps/{quote(name, safe='')}", 303)
     status = run.status
     drawn = curves.of_run(run.folder)
     evaluation, _ = quietly(lambda source: source.evaluation(), open_source(run.folder))
