@@ -46,10 +46,6 @@ def test_what_cannot_be_is_refused_before_anything_is_made(values: dict[str, Any
         sweep.require(config(**values))
 
 
-def test_a_form_may_split_lists_at_their_commas() -> None:
-    assert config(over=["learning_rate=0.01", 0.1, "batch=32", 64]).over == ("learning_rate=0.01,0.1", "batch=32,64")
-
-
 def test_how_trials_are_chosen() -> None:
     spec = sweep.spec_of(config(over=["learning_rate=0.01,0.1", "batch=32,64"], fixed=["epochs=2", "training.momentum=0.8"]))
     assert (spec.sampler, spec.trials, spec.direction) == ("grid", 4, "maximize")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import ResourceError, UsageError
@@ -48,18 +48,6 @@ class Config(Settings):
     study: str | None = text(None, "URL", "Database of the study; by default a file in the run folder", shown="sqlite:///RUN/study.sqlite")
     name: str | None = Field(None, description="Name of the study; by default that of the run folder")
     seed: int = Field(0, ge=0, description="Seed of the trials' values")
-
-    @field_validator("over", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        """Put lists together again that a form has split at their commas: what has no ``=`` belongs to the setting before it."""
-        joined: list[str] = []
-        for item in map(str, value if isinstance(value, list | tuple) else [value]):
-            if "=" in item or not joined:
-                joined.append(item)
-            else:
-                joined[-1] += f",{item}"
-        return joined
 
 
 def require(config: Config) -> str:

@@ -234,4 +234,4 @@ if (run.dataset.status === "running") {
   if (told.progress) progress(told.progress);
   watch();
   machine();
-}
+} else if (run.dataset.coming) watch(); // a job is about to go on with it
