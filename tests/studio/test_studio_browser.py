@@ -271,7 +271,7 @@ def exports(page: Any, name: str, address: str, image: Path, tmp_path: Path) -> 
     file = tmp_path / "downloaded.onnx"
     waiting.value.save_as(file)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    pixels = np.asarray(Image.open(image).convert("RGB"))[None]
+    pixels = np.asarray(Image.open(image))[None, :, :, None]  # grey images, as they are
     (scores,) = session.run(session.get_outputs()[0].name.split(), {session.get_inputs()[0].name: pixels})
     classes = runs.open(tmp_path / "home" / "runs" / name).read_json("preprocess.json")["classes"]
     return str(classes[int(np.asarray(scores).reshape(-1).argmax())])
