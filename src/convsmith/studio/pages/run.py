@@ -37,6 +37,7 @@ def show(here: Here, request: Request, name: str, stay: bool = False) -> Respons
     if run.verb == "sweep" and not stay:
         return RedirectResponse(f"/sweeps/{quote(name, safe='')}", 303)
     status = run.status
+    jobs = [job for job in here.queue.jobs() if job.run is not None and job.run.name == run.name]
     drawn = curves.of_run(run.folder)
     evaluation, _ = quietly(lambda source: source.evaluation(), open_source(run.folder))
     return page(
@@ -59,7 +60,9 @@ def show(here: Here, request: Request, name: str, stay: bool = False) -> Respons
         mistakes=mistakes(run),
         resumable=status in ("stopped", "interrupted", "failed") and is_resumable(run.verb),
         log=log(run),
-        job=next((job for job in here.queue.jobs() if job.run is not None and job.run.name == run.name), None),
+        job=next(iter(jobs), None),
+        # the page then waits for the run to be marked as running, which the job does some seconds later
+        coming=status != "running" and any(job.active and job.verb in (run.verb, "resume") for job in jobs),
     )
 
 
