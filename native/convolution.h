@@ -29,6 +29,7 @@ struct Epilogue {
     int residual_pitch;
     Activation activation;
     float low, high;  // of clip
+    bool streams;     // whole vectors go to memory past the caches; set by the algorithms themselves
 };
 
 // One way to convolve at one instruction set. `run` neither allocates nor keeps anything; x and y do not overlap, and

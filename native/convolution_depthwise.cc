@@ -129,6 +129,7 @@ void convolve_band(void* context, size_t part, int) {
     const int end = begin + job.chunk < job.shape.c ? begin + job.chunk : job.shape.c;
     for (long row = first; row < first + job.band_rows && row < rows; ++row)
         convolve_row(job, Row(job.shape, job.x, row), inside, begin, end);
+    end_streams(job.epilogue);
 }
 
 bool supports(const Convolution& v) { return v.groups == v.c && v.k == v.c; }
@@ -152,7 +153,8 @@ void run(const Convolution& v, const float* x, const float* prepared, float* y, 
     const long wanted = threads > 1 ? (8L * threads + bands - 1) / bands : 1;
     const int per_part = int((vectors + wanted - 1) / wanted), chunk = per_part * kLanes;
     const int chunks = (vectors + per_part - 1) / per_part;
-    Job job{v, x, prepared, y, epilogue, band_rows, int(bands), chunk, chunks};
+    const Epilogue e = stored(epilogue, v, y);
+    Job job{v, x, prepared, y, e, band_rows, int(bands), chunk, chunks};
     parallel_parts(size_t(bands * chunks), threads, convolve_band, &job);
 }
 

@@ -146,6 +146,7 @@ void multiply_part(void* context, size_t part, int worker) {
                         group * p.columns + panel * kPanel, left < kPanel ? left : kPanel);
         }
     }
+    end_streams(job.epilogue);
 }
 
 bool supports(const Convolution&) { return true; }
@@ -180,7 +181,8 @@ void run(const Convolution& v, const float* x, const float* prepared, float* y, 
          void* workspace, int threads) {
     const Product p(v);
     if (p.rows == 0) return;
-    Job job{v, p, Cut(v, p, threads), x, prepared, y, epilogue, static_cast<float*>(workspace)};
+    const Epilogue e = stored(epilogue, v, y);
+    Job job{v, p, Cut(v, p, threads), x, prepared, y, e, static_cast<float*>(workspace)};
     const Held nothing{-1};
     for (int index = 0; index < threads; ++index) memcpy(job.worker(index), &nothing, sizeof nothing);
     parallel_parts(size_t(job.cut.blocks * v.groups * job.cut.chunks), threads, multiply_part, &job);

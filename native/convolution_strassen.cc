@@ -153,6 +153,7 @@ void multiply_part(void* context, size_t part, int worker) {
             }
         }
     }
+    end_streams(job.epilogue);
 }
 
 // With fewer outputs or a shorter depth a half would be empty.
@@ -191,7 +192,8 @@ void run(const Convolution& v, const float* x, const float* prepared, float* y, 
          void* workspace, int threads) {
     const Product p(v);
     if (p.rows == 0) return;
-    Job job{v, p, Cut(p, threads), x, prepared, y, epilogue, static_cast<float*>(workspace)};
+    const Epilogue e = stored(epilogue, v, y);
+    Job job{v, p, Cut(p, threads), x, prepared, y, e, static_cast<float*>(workspace)};
     parallel_parts(size_t(job.cut.blocks * job.cut.chunks), threads, multiply_part, &job);
 }
 

@@ -207,6 +207,7 @@ void multiply_block(const Job& job, long block, int panel, const float* windows,
     for (int row = 0; row < rows.rows; ++row, walk.next())
         job.transforms.inverse(sums + row * pitch, p.sum_step, job.shape, walk.tile(), panel * kPanel, vectors,
                                job.epilogue, job.y);
+    end_streams(job.epilogue);
 }
 
 void fused_part(void* context, size_t part, int worker) {
@@ -242,7 +243,8 @@ void run_transforms(const Transforms& t, const Convolution& v, const float* x, c
     const Plan p(v, t, threads);
     if (p.tiles == 0) return;
     float* const memory = static_cast<float*>(workspace);
-    Job job{v, t, p, x, prepared, y, epilogue, memory, memory + p.shared_floats(), 0};
+    const Epilogue e = stored(epilogue, v, y);
+    Job job{v, t, p, x, prepared, y, e, memory, memory + p.shared_floats(), 0};
     if (p.fused) {
         parallel_parts(size_t(p.blocks), threads, fused_part, &job);
         return;

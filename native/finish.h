@@ -50,6 +50,45 @@ inline F activate(F v, const Epilogue& e) {
     return v;
 }
 
+// Whether results had better go past the caches: a store of what is not there reads it first, which results that are
+// larger than the caches pay with a third of the memory's traffic (1x1, 16 to 96 channels, batch 16: 5.2 ms against
+// 3.7). Only where a vector is a whole line.
+inline bool worth_streaming(const Convolution& v, const float* y) {
+#if defined(__AVX512F__)
+    const long bytes = long(v.n) * v.out_h * v.out_w * v.k * long(sizeof(float));
+    const bool whole = v.y_pitch % kLanes == 0 && (v.groups == 1 || v.groups == v.k);
+    return whole && bytes >= (long(24) << 20) && reinterpret_cast<uintptr_t>(y) % kAlignment == 0;
+#else
+    (void)v, (void)y;
+    return false;
+#endif
+}
+
+// The epilogue as this level stores its results.
+inline Epilogue stored(const Epilogue& given, const Convolution& v, const float* y) {
+    Epilogue e = given;
+    e.streams = worth_streaming(v, y);
+    return e;
+}
+
+// Ends a part: other threads see streamed results only after this.
+inline void end_streams(const Epilogue& e) {
+#if defined(__AVX512F__)
+    if (e.streams) _mm_sfence();
+#else
+    (void)e;
+#endif
+}
+
+inline void store_result(float* to, F v, bool streams) {
+#if defined(__AVX512F__)
+    if (streams) return _mm512_stream_ps(to, (__m512)v);
+#else
+    (void)streams;
+#endif
+    store(to, v);
+}
+
 // Stores `count` (at most kLanes) channels from `channel` on of output pixel `pixel`, whose sums are v.
 inline void finish(F v, const Epilogue& e, float* y, int y_pitch, long pixel, int channel, int count) {
     float* const to = y + pixel * y_pitch + channel;
@@ -57,7 +96,7 @@ inline void finish(F v, const Epilogue& e, float* y, int y_pitch, long pixel, in
     if (count >= kLanes) {
         if (e.bias) v += load(e.bias + channel);
         if (more) v += load(more);
-        store(to, activate(v, e));
+        store_result(to, activate(v, e), e.streams);
     } else {
         if (e.bias) v += load_part(e.bias + channel, count);
         if (more) v += load_part(more, count);
@@ -65,16 +104,18 @@ inline void finish(F v, const Epilogue& e, float* y, int y_pitch, long pixel, in
     }
 }
 
-template <class Activate>
+template <bool Streams, class Activate>
 inline void finish_column(const float* sums, long pitch, int rows, const Epilogue& e, float* y, long y_pitch,
                           const Activate& activated) {
     const F bias = e.bias ? load(e.bias) : F{};
     if (e.residual) {
         for (int row = 0; row < rows; ++row)
-            store(y + row * y_pitch,
-                  activated(load(sums + row * pitch) + bias + load(e.residual + row * long(e.residual_pitch))));
+            store_result(y + row * y_pitch,
+                         activated(load(sums + row * pitch) + bias + load(e.residual + row * long(e.residual_pitch))),
+                         Streams);
     } else {
-        for (int row = 0; row < rows; ++row) store(y + row * y_pitch, activated(load(sums + row * pitch) + bias));
+        for (int row = 0; row < rows; ++row)
+            store_result(y + row * y_pitch, activated(load(sums + row * pitch) + bias), Streams);
     }
 }
 
@@ -87,7 +128,10 @@ inline void finish_tile(const float* sums, long pitch, int rows, const Epilogue&
         if (e.bias) here.bias += channel;
         if (e.residual) here.residual += pixel * e.residual_pitch + channel;
         float* const to = y + pixel * y_pitch + channel;
-        const auto each = [&](auto activated) { finish_column(sums, pitch, rows, here, to, y_pitch, activated); };
+        const auto each = [&](auto activated) {
+            e.streams ? finish_column<true>(sums, pitch, rows, here, to, y_pitch, activated)
+                      : finish_column<false>(sums, pitch, rows, here, to, y_pitch, activated);
+        };
         if (e.activation == Activation::none)
             each([](F v) { return v; });
         else if (e.activation == Activation::relu)

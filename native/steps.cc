@@ -28,7 +28,7 @@ class ConvolutionStep : public Step {
     }
 
     void run(const Bases& at) const override {
-        const Epilogue epilogue{at.read(bias_), at.read(residual_), residual_pitch_, activation_, low_, high_};
+        const Epilogue epilogue{at.read(bias_), at.read(residual_), residual_pitch_, activation_, low_, high_, false};
         algorithm_.run(shape_, at.read(x_), at.read(weights_), at.write(y_), epilogue, at.write(workspace_), threads_);
     }
 
