@@ -29,19 +29,22 @@ struct Product {
 // How the product is cut into parts: row blocks that stay in the second-level cache when packed, and, where these are
 // too few for the threads, chunks of panels.
 struct Cut : RowBlocks, Chunks {
-    Cut(const Convolution& v, const Product& p, int threads)
-        : RowBlocks(p.rows, most_rows(p), kRows, v.groups, threads),
-          Chunks(panel_count(p.columns), pieces(blocks * v.groups, threads)) {}
+    long packed;  // rows that are packed at a time
 
-    static long most_rows(const Product& p) {
-        const long row_bytes = packed_rows(1, p.depth) * long(sizeof(float));
-        long most = long(caches().second) / 2 / row_bytes / kRows * kRows;
+    Cut(const Convolution& v, const Product& p, int threads)
+        : RowBlocks(p.rows, most_rows(p, caches().second), kRows, v.groups, threads),
+          Chunks(panel_count(p.columns), pieces(blocks * v.groups, threads)),
+          packed(block_rows) {
         // Weights that fit in the second-level cache are read again for every few rows, which then stay in the first.
+        // A part's rows are packed once for all its panels where it has them all.
         const long weight_bytes = packed_columns(p.columns, p.depth) * long(sizeof(float));
-        if (weight_bytes <= long(caches().second) / 2) {
-            const long near = long(caches().first) / 2 / row_bytes / kRows * kRows;
-            if (near < most) most = near;
-        }
+        const long near = most_rows(p, caches().first);
+        if (chunks == 1 && weight_bytes <= long(caches().second) / 2 && near < packed) packed = near;
+    }
+
+    static long most_rows(const Product& p, size_t cache) {
+        const long row_bytes = packed_rows(1, p.depth) * long(sizeof(float));
+        const long most = long(cache) / 2 / row_bytes / kRows * kRows;
         return most < kRows ? kRows : most;
     }
     // Rows are packed once for each thread that takes some of their panels: where rows can be shared out evenly, their
@@ -50,7 +53,7 @@ struct Cut : RowBlocks, Chunks {
         return shares >= threads && shares % threads == 0 ? 1 : (wanted_parts(threads) + shares - 1) / shares;
     }
 
-    long packed_floats(const Product& p) const { return packed_rows(block_rows, p.depth); }
+    long packed_floats(const Product& p) const { return packed_rows(packed, p.depth); }
     static long line_floats(const Product& p) { return round_up(p.depth + kDepth, kDepth); }
     // The number of what is packed, packed rows, a tile of sums, and the lines of one block's windows if they need any.
     long worker_floats(const Product& p) const {
@@ -114,37 +117,71 @@ struct Held {
     long number;
 };
 
-void multiply_part(void* context, size_t part, int worker) {
-    const Job& job = *static_cast<const Job*>(context);
-    const Product& p = job.product;
-    const Cut& cut = job.cut;
-    const long number = long(part) / cut.chunks;
-    const int chunk = int(part % cut.chunks), group = int(number % job.shape.groups);
-    const long first = number / job.shape.groups * cut.block_rows;
-    const Blocks blocks(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
-    float* const memory = job.worker(worker);
-    float* const packed = memory + kDepth;
-    float* const tile = packed + cut.packed_floats(p);
-    Held held;
-    memcpy(&held, memory, sizeof held);
-    if (held.number != number) {
-        pack_windows(job, group, first, blocks, packed, tile + kRows * kPanel);
-        held.number = number;
-        memcpy(memory, &held, sizeof held);
+// What will be packed next, asked for from memory a few lines at a time while products are computed: a 1x1 kernel with
+// stride 1 reads an image once, in order, and its packing would wait for every line.
+class Ahead {
+  public:
+    Ahead(const Job& job, long first, long rows, long tiles) {
+        const Convolution& v = job.shape;
+        const bool in_order = v.r * v.s == 1 && v.stride_h * v.stride_w == 1 && v.groups == 1 && v.x_pitch == v.c &&
+                              v.out_h == v.h && v.out_w == v.w && v.pad_top + v.pad_left == 0;
+        if (!in_order || rows <= 0) return;
+        at_ = reinterpret_cast<const char*>(job.x + first * v.c);
+        end_ = at_ + rows * v.c * long(sizeof(float));
+        step_ = round_up((end_ - at_ + tiles - 1) / tiles, long(kAlignment));
+    }
+    void ask() {
+        for (const char* stop = at_ + step_; at_ < stop && at_ < end_; at_ += kAlignment) __builtin_prefetch(at_, 0, 2);
     }
 
+  private:
+    const char *at_ = nullptr, *end_ = nullptr;
+    long step_ = 0;
+};
+
+// Packed rows times panels `begin` to `end`.
+void multiply_rows(const Job& job, int group, long first, const Blocks& blocks, const float* packed, float* tile,
+                   int begin_panel, int end_panel, Ahead ahead) {
+    const Product& p = job.product;
     const float* const weights = job.weights + group * packed_columns(p.columns, p.depth);
-    const int panels = panel_count(p.columns), end = (chunk + 1) * cut.chunk_panels;
-    for (int panel = chunk * cut.chunk_panels; panel < end && panel < panels; ++panel) {
+    for (int panel = begin_panel; panel < end_panel; ++panel) {
         const int vectors = panel_vectors(p.columns, panel), pitch = vectors * kLanes;
         const int left = p.columns - panel * kPanel;
         for (int block = 0; block < blocks.count; ++block) {
             const int begin = blocks.begin(block), rows = blocks.begin(block + 1) - begin;
+            ahead.ask();
             multiply_tile(rows, vectors)(packed + packed_rows(begin, p.depth), weights + p.depth * panel * kPanel,
                                          p.depth, tile, pitch);
             finish_tile(tile, pitch, rows, job.epilogue, job.y, job.shape.y_pitch, first + begin,
                         group * p.columns + panel * kPanel, left < kPanel ? left : kPanel);
         }
+    }
+}
+
+void multiply_part(void* context, size_t part, int worker) {
+    const Job& job = *static_cast<const Job*>(context);
+    const Product& p = job.product;
+    const Cut& cut = job.cut;
+    const long number = long(part) / cut.chunks;
+    const int chunk = int(part % cut.chunks), group = int(number % job.shape.groups), panels = panel_count(p.columns);
+    const int begin_panel = chunk * cut.chunk_panels, end_panel = begin_panel + cut.chunk_panels;
+    const long begin = number / job.shape.groups * cut.block_rows;
+    const long end = p.rows - begin < cut.block_rows ? p.rows : begin + cut.block_rows;
+    float* const memory = job.worker(worker);
+    float* const packed = memory + kDepth;
+    float* const tile = packed + cut.packed_floats(p);
+    for (long first = begin; first < end; first += cut.packed) {
+        const Blocks blocks(int(end - first < cut.packed ? end - first : cut.packed));
+        Held held;
+        memcpy(&held, memory, sizeof held);
+        if (held.number != number || cut.packed < cut.block_rows) {
+            pack_windows(job, group, first, blocks, packed, tile + kRows * kPanel);
+            held.number = number;
+            memcpy(memory, &held, sizeof held);
+        }
+        const long next = first + cut.packed, rest = end - next < cut.packed ? end - next : cut.packed;
+        multiply_rows(job, group, first, blocks, packed, tile, begin_panel, end_panel < panels ? end_panel : panels,
+                      Ahead(job, next, rest, long(panels) * blocks.count));
     }
     end_streams(job.epilogue);
 }

@@ -229,6 +229,23 @@ def test_several_python_threads_at_once(case: tuple[str, str]) -> None:
     assert all(np.array_equal(y, expected) for y in results)
 
 
+@pytest.mark.parametrize(("name", "groups"), [("gemm", 1), ("strassen", 1), ("depthwise", 32), ("winograd_6x6_3x3", 1)])
+def test_results_larger_than_the_caches(name: str, groups: int) -> None:
+    """28 MB are stored past the caches where vectors are whole lines; the same bits, and no others, as where they are not."""
+    kernel = (1, 1) if name == "gemm" else (3, 3)
+    shape = sizes((1, 32, 470, 471), (32, 32 // groups, *kernel), pads=(kernel[0] // 2,) * 4, group=groups)
+    x, w, bias = numbers((1, 470, 471, 32), 8), numbers((32, 32 // groups, *kernel), 9), numbers((32,), 10)
+    e, level = Epilogue(bias, None, "clip", -1.0, 1.0), instruction_sets()[-1]
+    found = []
+    for start in (64, 68):
+        y, prepared = Guarded((1, 470, 471, 32), np.float32, NAN, start), native.prepare(name, w, shape, level)
+        native.run_nhwc(name, x, prepared, shape, e, out_nhwk=y.array, threads=2)
+        y.check()
+        found.append(y.array)
+    np.testing.assert_array_equal(*found)
+    assert not np.isnan(found[0]).any()
+
+
 def test_nchw_is_converted(case: tuple[str, str]) -> None:
     shape, x, w = sample(case[1])
     algorithm = ALGORITHMS[case[1]]
