@@ -32,6 +32,7 @@ from peak import fma_gflops
 from torch.utils import mkldnn
 
 from convsmith import _native
+from convsmith.compiler.choices import FLOAT32
 from convsmith.kernels import ALGORITHMS, ConvolutionShape, convolution_shape, native
 
 Contestants = dict[str, Callable[[], object]]
@@ -118,7 +119,7 @@ def ours(x: np.ndarray, conv: torch.nn.Conv2d, shape: ConvolutionShape) -> Conte
     expected = torch.nn.functional.conv2d(*doubles, conv.stride, conv.padding).numpy().transpose(0, 2, 3, 1)  # type: ignore[arg-type]
     found: Contestants = {}
     for name in native.names(native.instruction_set()):
-        if not native.supports(name, shape):
+        if not native.supports(name, shape) or ALGORITHMS[name].accuracy > FLOAT32:
             continue
         y = native.aligned_floats(expected.size).reshape(expected.shape)  # as the engine's memory
         run = engine_step(name, x_nhwc.reshape(-1), w, bias, y.reshape(-1), shape)
