@@ -112,7 +112,8 @@ def ours(x: np.ndarray, conv: torch.nn.Conv2d, shape: ConvolutionShape) -> Conte
 
     The stated accuracies are those of layers of VGG-19, at most 4,608 products a sum; rounding grows with more.
     """
-    x_nhwc, w = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), conv.weight.detach().numpy()
+    x_nhwc, w = native.aligned_floats(x.size).reshape(np.take(x.shape, (0, 2, 3, 1))), conv.weight.detach().numpy()
+    x_nhwc[...] = x.transpose(0, 2, 3, 1)  # where the engine's memory would be
     assert conv.bias is not None
     bias = conv.bias.detach().numpy()
     doubles = (torch.from_numpy(a).double() for a in (x, w, bias))

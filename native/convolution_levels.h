@@ -6,7 +6,7 @@
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
 
-extern const ConvolutionAlgorithm kGemm, kStrassen, kDepthwise;
+extern const ConvolutionAlgorithm kGemm, kStrassen, kDirect, kDepthwise;
 constexpr int kWinogradForms = 11;
 extern const ConvolutionAlgorithm kWinograd[kWinogradForms];
 constexpr int kFourierForms = 2;

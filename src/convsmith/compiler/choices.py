@@ -19,10 +19,13 @@ ALONE_OPERATIONS: Final = 400_000
 FLOAT32: Final = 1e-4
 """Error above which an algorithm is taken only where it is asked for: bfloat16 operands."""
 
+FEW: Final = 16
+"""Input channels up to which convolutions read pixels where they lie, unless measuring says otherwise."""
+
 WIDE: Final = 7
 """Output columns from which integer convolutions read pixels where they lie: with fewer, packing those of several rows fills the tiles."""
 
-DIRECT: Final = ("depthwise", "gemm", "loops", "int8_depthwise", "int8_direct", "int8_gemm", "int8_loops")
+DIRECT: Final = ("depthwise", "direct", "gemm", "loops", "int8_depthwise", "int8_direct", "int8_gemm", "int8_loops")
 """Algorithms that sum directly, the one to use without measuring first."""
 
 
@@ -105,7 +108,8 @@ def by_rule(shape: ConvolutionShape, names: list[str], threads: int) -> Choice:
     operations = operations_of(shape)
     wide = shape.windows.output[1] >= WIDE or (shape.products == shape.in_channels and set(shape.windows.strides) == {1})
     forms = fast_forms(shape) if shape.dtype == "float32" else () if wide else ("int8_depthwise", "int8_gemm")
-    algorithm = next((name for name in (*forms, *DIRECT) if name in names), names[0])
+    many = shape.in_channels > FEW
+    algorithm = next((name for name in (*forms, *DIRECT) if name in names and not (many and name == "direct")), names[0])
     return Choice(algorithm, 1 if operations < ALONE_OPERATIONS else threads)
 
 

@@ -123,7 +123,7 @@ def constant_bound(limit: float, shape: ConvolutionShape) -> float:
 ALGORITHMS: dict[str, Algorithm] = {
     "naive": Algorithm("naive", lambda shape: True, direct.prepare, direct.run, summation_bound, direct.workspace_bytes),
     "im2col": Algorithm("im2col", lambda shape: True, im2col.prepare, im2col.run, summation_bound, im2col.workspace_bytes),
-    **{name: native_algorithm(name) for name in ("loops", "gemm", "depthwise", *FAST)},
+    **{name: native_algorithm(name) for name in ("loops", "gemm", "direct", "depthwise", *FAST)},
     "gemm_bfloat16": replace(native_algorithm("gemm_bfloat16"), error_bound=bfloat16_bound, accuracy=1e-2),
     **{name: integer_algorithm(name) for name in ("int8_loops", "int8_gemm", "int8_direct", "int8_depthwise")},
     **{name: rounded_integer_algorithm(name, limit) for name, limit in INTEGER_WINOGRAD.items()},
