@@ -210,6 +210,6 @@ def test_description_has_a_line_for_each_step() -> None:
     program = compiler.build(graph, threads=2)
     text = program.describe().splitlines()
     assert "for 1x1x28x28 on" in text[0] and "at most 2 threads: 11 steps" in text[0]
-    assert any("convolution 1-6 5x5" in line and " gemm " in line for line in text)
+    assert any("convolution 1-6 5x5" in line and " direct " in line for line in text)
     assert text[-1].startswith("peak memory of values and scratch ") and "MiB, weights " in text[-1]
     assert len(text) == len(program.executable((1, 1, 28, 28)).steps) + 3
