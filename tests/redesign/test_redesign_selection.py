@@ -13,7 +13,7 @@ from networks import read
 from convsmith import compiler, models, redesign
 from convsmith.analysis import analyse
 from convsmith.errors import UsageError
-from convsmith.graph import Graph
+from convsmith.graph import Graph, Node, Value
 from convsmith.redesign import Edit, Option, PriceList
 from convsmith.redesign.prices import simplified, units
 from convsmith.redesign.selection import solve
@@ -157,3 +157,36 @@ def test_prices_are_kept_for_each_machine_and_batch(tmp_path: object) -> None:
     assert compiler.recall_prices(one, path) == {} and compiler.remember_prices(one, {"a": 1.0}, path)
     with pytest.raises(UsageError, match="batch and tune_s must be positive"):
         compiler.Timing(batch=0)
+
+
+def test_channels_are_worth_what_their_weights_scales_and_gradients_say() -> None:
+    from convsmith.redesign.channels import trace
+    from convsmith.redesign.importance import importance
+
+    w = np.array([[1.0, -1.0], [0.5, 0.0], [3.0, 1.0]], np.float32)[:, :, None, None]
+    one = np.ones(3, np.float32)
+    weights = {"w": w, "gamma": np.array([-2, 1, 0.5], np.float32), "beta": one, "mean": one, "var": one, "v": np.eye(3, dtype=np.float32)}
+    nodes = (
+        Node("conv", "Conv", ("x", "w"), ("a",), {"kernel_shape": (1, 1)}),
+        Node("norm", "BatchNormalization", ("a", "gamma", "beta", "mean", "var"), ("b",)),
+        Node("pool", "GlobalAveragePool", ("b",), ("c",)),
+        Node("flat", "Flatten", ("c",), ("d",)),
+        Node("fc", "Gemm", ("d", "v"), ("y",), {"transB": 1}),
+    )
+    graph = Graph("g", (Value("x", (-1, 2, 4, 4)),), (Value("y", (-1, 3)),), nodes, weights)
+    channels = trace(graph)
+    roots = [int(root) for root in channels.roots(channels.outputs["conv"])]
+    by_size, by_scale = importance(graph, channels, "l1"), importance(graph, channels, "scale")
+    # sizes 2, 0.5 and 4 of the layer over their mean 6.5 / 3, and 1, 1, 1 of the next one; scales over theirs, 3.5 / 3
+    assert [by_size[root] for root in roots] == pytest.approx([6 / 6.5 + 1 + 6 / 3.5, 1.5 / 6.5 + 1 + 3 / 3.5, 12 / 6.5 + 1 + 1.5 / 3.5])
+    assert [by_scale[root] for root in roots] == pytest.approx([2, 1, 0.5])
+    taylor = importance(graph, channels, "taylor", {"w": np.full_like(w, 2)})
+    assert [taylor[root] for root in roots] == pytest.approx([0, 1, 64])
+
+
+def test_networks_are_compared_in_turn() -> None:
+    graph = network()
+    smaller = redesign.apply(graph, [Edit("skip", "layer1.1.add", {"keep": 1})])
+    samples = compiler.Timing(tune_s=0.2).compare({"one": graph, "other": smaller}, rounds=3)
+    assert {name: len(values) for name, values in samples.items()} == {"one": 3, "other": 3}
+    assert all(0 < value < 10 for values in samples.values() for value in values)
