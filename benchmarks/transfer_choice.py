@@ -118,7 +118,8 @@ def choose(photos: Photos, train: np.ndarray) -> tuple[str, float]:
     began = time.process_time()
     images, mirrored = ({stage: array[train] for stage, array in side.items()} for side in (photos.features, photos.mirrored))
     part = features.Features(photos.stages, images, mirrored, photos.labels[train], share_s(photos, train))
-    found = probing.recommend(probing.score_stages(part), part)
+    shrunk = photos.size < transfer.SHRUNK * photos.source.convention.height
+    found = probing.recommend(probing.score_stages(part), part, shrunk=shrunk)
     seconds = time.process_time() - began + share_s(photos, train)
     return {"linear": f"linear on {photos.stages[-1]}", "linear_on_stage": f"linear on {found.stage}"}.get(
         found.strategy, found.strategy

@@ -222,6 +222,8 @@ def test_the_matrix_of_little_and_much_similar_and_different(per_class: int, ear
     assert (found.strategy, found.stage) == (strategy, where)
     assert f"{per_class} images a class are {'little' if per_class < 100 else 'much'}" in found.reason
     assert found.minutes > 0
+    small = recommend((stage("early", early), stage("last", last)), features, shrunk=True)
+    assert small.strategy == ("scratch" if strategy == "scratch" else "full")
 
 
 def test_grey_images_reach_a_colour_network() -> None:

@@ -53,6 +53,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 # what a strategy adds to its own name
 TRANSFER: dict[str, dict[str, Any]] = {"l2_sp": {"anchor": 0.01}, "layer_decay": {"layer_decay": 0.75}}
 
+SHRUNK = 0.6
+"""Part of the weights' own input below which features no longer fit as they are."""
+
 FEW_IMAGES = 2000
 """Training images below which batch norm keeps the statistics of the given weights."""
 
@@ -99,7 +102,7 @@ def probe(source: Source, dataset: Dataset, preprocess: Preprocess, *, mirror: b
     stages = features.stages_of(network, preprocess)
     found = features.extract(network, dataset.train, preprocess, stages, mirror=mirror, workers=workers)
     scores = probing.score_stages(found)
-    recommended = probing.recommend(scores, found)
+    recommended = probing.recommend(scores, found, shrunk=preprocess.height < SHRUNK * source.convention.height)
     minutes, evidence = predict_minutes(network, dataset, preprocess, found.seconds)
     if recommended.strategy in minutes:
         recommended = dataclasses.replace(recommended, minutes=minutes[recommended.strategy])

@@ -81,11 +81,12 @@ def _with_outputs(network: nn.Module, classes: int) -> nn.Module:
     return copied
 
 
-def recommend(scores: tuple[StageScore, ...], features: Features) -> Recommendation:
+def recommend(scores: tuple[StageScore, ...], features: Features, *, shrunk: bool = False) -> Recommendation:
     """Return what the measurement asks for: the matrix of little or much data, similar or different.
 
     Similar: a classifier on the last stage is as good as on any, within one standard error. Different: an earlier stage is better. Little:
-    fewer than 100 images a class. Features no better than chance ask for training from scratch.
+    fewer than 100 images a class. Features no better than chance ask for training from scratch. ``shrunk``: the input is much smaller than
+    that of the weights, whose features then fit worse than the scores of a linear classifier tell: everything learns a little.
     """
     labels = features.labels
     counts = np.bincount(labels)
@@ -102,12 +103,16 @@ def recommend(scores: tuple[StageScore, ...], features: Features) -> Recommendat
         return Recommendation(
             "scratch", best.stage, pass_s, f"{data}; {told}, no better than the {100 * chance:.1f} % of the largest class"
         )
+    # a forward and a backward pass are three forward passes, for some 20 epochs
+    minutes = 3 * pass_s * 20 / 60
+    if shrunk:
+        return Recommendation(
+            "full", best.stage, minutes, f"{data}; {told}; the input is smaller than that of the weights: fine-tune everything"
+        )
     if little:
         strategy = "linear" if similar else "linear_on_stage"
         end = "similar to the source: a linear classifier on top" if similar else "different: a linear classifier on an earlier stage"
         return Recommendation(strategy, last.stage if similar else best.stage, 2 * pass_s / 60, f"{data}; {told}: {end}")
-    # a forward and a backward pass are three forward passes, for some 20 epochs
-    minutes = 3 * pass_s * 20 / 60
     if similar:
         return Recommendation("fine_tune", best.stage, minutes, f"{data}; {told}, similar to the source: fine-tune, the top most")
     return Recommendation("full", best.stage, minutes, f"{data}; {told}, different: fine-tune everything from the given weights")
