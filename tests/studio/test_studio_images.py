@@ -93,6 +93,7 @@ def asked(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient
     made.state.studio.looker.close()
 
 
+@pytest.mark.slow
 def test_a_network_answers_as_the_command_line_does(asked: TestClient, trained: Path, tmp_path: Path) -> None:
     ready(asked, "/api/runs/small/images")
     picture = asked.get("/api/runs/small/tested/3?side=1024").content

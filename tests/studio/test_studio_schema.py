@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +35,7 @@ class Unwilling:
     abort = resume = get
 
 
+@pytest.mark.slow
 def test_no_request_of_the_documented_form_is_a_fault(made: FastAPI) -> None:
     made.state.studio.looker = made.state.studio.queue = Unwilling()
     headers = {"authorization": f"Bearer {made.state.studio.entry.token}", "host": "127.0.0.1:8420"}

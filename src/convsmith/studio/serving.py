@@ -12,8 +12,10 @@ import uvicorn
 
 from convsmith import runs
 from convsmith.errors import ResourceError, UsageError
+from convsmith.studio.api.verbs import offered
 from convsmith.studio.application import app
 from convsmith.studio.settings import Settings
+from convsmith.studio.state import Studio
 
 
 class Server(uvicorn.Server):
@@ -50,7 +52,7 @@ def listen(settings: Settings) -> socket.socket:
 def serve(root: Path, settings: Settings) -> None:
     """Serve until Ctrl-C, and print the address to open first."""
     made = app(root, settings)
-    Thread(target=made.state.studio.listing.rows, daemon=True).start()  # so that the first page need not wait for the index
+    Thread(target=warm, args=(made.state.studio,), daemon=True).start()
     with listen(settings) as listening:
         scheme = "https" if settings.certificate else "http"
         config = uvicorn.Config(
@@ -68,6 +70,13 @@ def serve(root: Path, settings: Settings) -> None:
         print(f"open {scheme}://{_written(settings.host)}:{listening.getsockname()[1]}/login?token={token}{first(root, settings)}")
         print("Ctrl-C ends it; jobs go on without it", flush=True)
         Server(config).run(sockets=[listening])
+
+
+def warm(studio: Studio) -> None:
+    """Read the index and import the verbs before the first page asks for them."""
+    studio.listing.rows()
+    for verb in offered():
+        verb.module  # noqa: B018
 
 
 def first(root: Path, settings: Settings) -> str:
