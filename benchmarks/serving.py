@@ -240,6 +240,11 @@ def events(port: int) -> dict[str, int]:
     return {line.split('"')[1]: int(line.split()[-1]) for line in lines}
 
 
+def ready_workers(port: int) -> int:
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode()
+    return int(text.split("\nconvsmith_workers_ready ")[1].split("\n")[0])
+
+
 def workers_of(service: Service) -> list[int]:
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     return [int(pid) for pid in children.read_text().split()]
@@ -284,16 +289,16 @@ def measure_malformed(program: Path, requests: list[bytes], count: int) -> str:
 
 
 def measure_kill(program: Path, requests: list[bytes], seconds: float) -> str:
-    """Kill a worker every 1.5 seconds under load; every request must have an answer."""
+    """Kill a worker under load whenever all are up; every request must have an answer."""
     service = ours(program, 8705)
 
     async def run() -> tuple[Counter[str], int, float]:
         killed = 0
         under_load = asyncio.get_running_loop().create_task(load(service.port, requests, 16, seconds))
         while not under_load.done():
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(0.2)
             alive = workers_of(service)
-            if len(alive) > 1:
+            if await asyncio.to_thread(ready_workers, service.port) == len(alive):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(alive[killed % len(alive)], signal.SIGKILL)
                 killed += 1

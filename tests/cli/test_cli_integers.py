@@ -16,7 +16,7 @@ def test_a_plan_makes_an_integer_program(call: Call, call_json: CallJson, traine
     assert code == 0 and found["result"]["parity"]["passed"]
     assert found["result"]["plan"] == "int8" and found["result"]["same_class"] > 0.97
     code, _, err = call("export", trained, "--plan", "int8", "--out", tmp_path / "int8.onnx")
-    assert code == 2 and "--plan is for --to qdq, qonnx, native, openvino, not 'onnx'" in err
+    assert code == 2 and "--plan is for --to qdq, qonnx, native, not 'onnx'" in err
     code, _, err = call("export", trained, "--to", "native", "--plan", "intt8", "--out", tmp_path / "other.program")
     assert code == 2 and "'intt8' is neither a file of a plan nor a number format such as int8" in err
     code, found = call_json("bench", trained, "--plan", "int8", "--rounds", 7, "--batches", 1)

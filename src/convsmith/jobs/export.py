@@ -32,7 +32,7 @@ class Config(Settings):
     to: Kind = Field("onnx", description="Kind of file")
     out: Path | None = Field(None, description="File to write; by default one in the run, named by its kind")
     plan: str | None = Field(
-        None, description="Number formats of a native, qdq, qonnx or openvino file: a plan's file, or int8 for all weights and activations"
+        None, description="Number formats of a native, qdq or qonnx file: a plan's file, or int8 for all weights and activations"
     )
     trust: float = Field(
         0.95, ge=0, le=1, description="Share of answers that must be right: below the confidence that gives it no class is named"

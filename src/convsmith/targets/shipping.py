@@ -25,7 +25,7 @@ TARGETS: dict[str, Target] = {
     "qdq": Target("model.qdq.onnx", "onnxruntime", writers.write_onnx, "must", "ONNX with codes of 8 bits (QuantizeLinear)"),
     "qonnx": Target("model.qonnx", "qonnx", writers.write_qonnx, "must", "QONNX: any width of integers and fixed point"),
     "native": Target("model.program", "native", at("convsmith.compiler.shipping:write"), "may", "Convsmith's own engine"),
-    "openvino": Target("model.xml", "openvino", writers.write_openvino, "may", "OpenVINO's IR"),
+    "openvino": Target("model.xml", "openvino", writers.write_openvino, help="OpenVINO's IR, float32"),
     "torchscript": Target("model.ts", "torchscript", writers.write_torchscript, help="TorchScript"),
     "torch-export": Target("model.pt2", "torch-export", writers.write_torch_export, help="torch.export"),
     "tensorrt": Target("model.engine", "tensorrt", tensorrt.write_engine, help="TensorRT engine of this machine's GPU"),
