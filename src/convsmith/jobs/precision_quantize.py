@@ -165,5 +165,5 @@ def lines(result: Mapping[str, Any]) -> str:
     parts = [table(["what", "result"], rows)]
     if result["trials"]:
         tried = [[trial["recipe"], f"{100 * trial['error']:.3f}"] for trial in result["trials"]]
-        parts.append(table(["recipe", "change of logits, % of their variance"], tried))
+        parts.append(table(["recipe", "noise of the answer, %"], tried))
     return "\n\n".join([*parts, result["engines"]["text"]])

@@ -1,6 +1,6 @@
 """A trained network becomes codes without training: ranges, equalisation, adaptive rounding, corrected biases, kept where they help.
 
-Which of them help is told by the logits alone, on images without labels that nothing was fitted on.
+Which of them help is told by the scores alone, on images without labels that nothing was fitted on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from convsmith.precision.plan import Plan
 from convsmith.precision.quantisation import quantise
 from convsmith.precision.rule import RangeRule
 from convsmith.redesign import fold_batch_norm
+from convsmith.redesign.noise import answer_noise
 
 if TYPE_CHECKING:
     from convsmith.precision.rule import Rule
@@ -60,7 +61,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe and its error: the mean square of what it changes in the logits, relative to their variance over classes."""
+    """A recipe and its error: about the probability that it changes an answer, `redesign.noise.answer_noise`."""
 
     recipe: Recipe
     error: float
@@ -128,11 +129,10 @@ class PostTraining:
         return self._made[recipe, rounding_steps]
 
     def error(self, codes: Graph) -> float:
-        """Return the mean square of what codes change in the logits of the judging images, relative to the variance of these."""
+        """Return the noise of the answers of codes on the judging images."""
         if self._expected is None:
             self._expected = _logits(self.graph, self.judged)
-        changed = _logits(codes, self.judged) - self._expected
-        return float(np.square(changed).mean() / max(float(self._expected.var(axis=1).mean()), 1e-30))
+        return answer_noise(self._expected, _logits(codes, self.judged))
 
     def judge(self, coded: Coded) -> Coded:
         """Return the codes with their error."""
