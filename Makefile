@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard native/* native/*/*)
 
-.PHONY: demo test sanitize check format bench clean
+.PHONY: demo test sanitize check format bench pictures clean
 
 demo: $(VENV)/run.stamp  ## the whole flow on the bundled handwritten digits
 	$(BIN)/convsmith forge digits --time 2m
@@ -35,6 +35,9 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp  ## every claim of docs/results again (about an hour; needs CONVSMITH_DATA)
 	@missed=; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; OMP_WAIT_POLICY=PASSIVE $(BIN)/python $$file || missed="$$missed $$file"; done; \
 	if [ -n "$$missed" ]; then echo "not reached:$$missed"; exit 1; fi
+
+pictures: $(VENV)/dev.stamp  ## the pictures of the studio's pages in docs/studio, taken while the browser test goes through them
+	CONVSMITH_PICTURES=$(CURDIR)/docs/studio $(BIN)/python -m pytest -q tests/studio/test_studio_browser.py
 
 clean:
 	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
