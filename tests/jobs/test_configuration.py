@@ -60,7 +60,7 @@ def test_json_files_and_what_cannot_be_read(tmp_path: Path) -> None:
         ({"data": "x", "training": {"momentun": 1}}, r"there is no setting training\.momentun\. Did you mean 'momentum'\?"),
         ({"data": "x", "training": {"schedule": {"knd": 1}}}, r"there is no setting training\.schedule\.knd\. Did you mean 'kind'\?"),
         ({"data": "x", "epochs": -1}, r"epochs: should be greater than 0, got -1"),
-        ({"data": "x", "batch": "many"}, r"batch: .*'full', got 'many'"),
+        ({"data": "x", "batch": "many"}, r"batch: .*'full' or 'find', got 'many'"),
         ({"data": "x", "time": "10x"}, r"time: '10x' is not a duration; write a number of seconds above 0, or for example 90s, 10m, 1h30m"),
         ({"data": "x", "training": {"schedule": {"kind": "cosin"}}}, r"training\.schedule\.kind: should be 'constant', .*got 'cosin'"),
         ({"data": "x", "training": {"nesterov": True, "momentum": 0}}, r"training: nesterov=true needs momentum above 0"),

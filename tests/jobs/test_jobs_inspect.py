@@ -38,16 +38,16 @@ def test_without_measuring_the_costs_alone_remain() -> None:
 
 
 def test_memory_is_told_and_the_largest_batch_fits(tmp_path: Path) -> None:
-    config = {"network": "lenet5", "measure": False, "training": 8, "memory": "1GB", "page": tmp_path / "p.html"}
+    config = {"network": "lenet5", "measure": False, "training": 8, "memory": "20GB", "page": tmp_path / "p.html"}
     result = jobs.perform("inspect", config).result
     found = result["memory"]
-    assert found["limit_bytes"] == 10**9
+    assert found["limit_bytes"] == 20 * 10**9
     used, trained = found["inference"], found["training"]
     report = analysis.analyse(_graph("lenet5"), used["largest_batch"])
-    assert report.weight_bytes + report.peak.activation_bytes <= 10**9
-    assert trained["largest_batch"] > 100 and trained["total_bytes"] < 10**9
+    assert report.weight_bytes + report.peak.activation_bytes <= 20 * 10**9
+    assert trained["largest_batch"] > 100 and trained["total_bytes"] < 20 * 10**9
     text = inspect.lines(result)
-    assert "Training with 8 images an update takes about" in text and "In 1.0 GB fit" in text
+    assert "Training with 8 images an update takes about" in text and "In 20.0 GB fit" in text
     assert "The network drawn" in (tmp_path / "p.html").read_text()
     with pytest.raises(UsageError, match=r"exists already; name another file with --page"):
         jobs.perform("inspect", config)

@@ -72,7 +72,7 @@ def test_layers_of_the_binary_perceptron_are_named_for_plans() -> None:
     assert names == [f"layers.hidden1.{part}" for part in ("linear", "norm", "activation", "dropout")]
     assert [name for name, _ in net.layers.output.named_children()] == ["linear", "norm"]
     relu = models.load("binaryconnect_mlp", classes=4, in_channels=1, input_size=(4, 4), hidden=(8,))
-    assert type(relu.layers.hidden1.activation).__name__ == "ReLU" and type(net.layers.hidden1.activation).__name__ == "Hardtanh"
+    assert type(relu.layers.hidden1.activation).__name__ == "ReLU" and type(net.layers.hidden1.activation).__name__ == "Sign"
 
 
 def test_the_perceptron_of_gupta_starts_normal() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,6 @@ from convsmith import runs
 from convsmith.errors import UsageError
 from convsmith.jobs import derived, sources, trained
 from convsmith.jobs.duration import Duration
-from convsmith.jobs.edit_search import EditSearch, Estimate, Material, smaller
 from convsmith.jobs.settings import Settings, positional, text
 from convsmith.jobs.text import percent, printable, table
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from convsmith import redesign
     from convsmith.data.dataset import Dataset
     from convsmith.graph.network import Graph
+    from convsmith.jobs.edit_search import EditSearch
 
 HEALED = 8.0
 """Without a time to reach, edits that are healed afterwards may lose so many times what is allowed."""
@@ -35,7 +35,9 @@ class Config(Settings):
     edits: tuple[str, ...] = Field((), description="Kinds of edit to try, such as prune, tucker, skip; all by default")
     batch: int = Field(1, ge=1, description="Images at once, in what is measured")
     threads: int = Field(0, ge=0, description="Processor threads; 0 takes one for each processor")
-    estimate: Estimate = Field("auto", description="Loss of an edit by running the network with it, or of all by one backward pass")
+    estimate: Literal["auto", "output", "taylor"] = Field(
+        "auto", description="Loss of an edit by running the network with it, or of all by one backward pass"
+    )
     correct: bool = Field(True, description="Give edited layers the means and deviations of the original on some images")
     epochs: float | None = Field(None, gt=0, description="Healing: passes over the training images, taught by the original")
     time: Duration | None = text(None, "TIME", "Healing: time it may take, such as 90s, 10m", gt=0)
@@ -70,6 +72,8 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
 
     Raises: UsageError when no edits make it as quick as asked.
     """
+    from convsmith.jobs.edit_search import smaller
+
     parent = trained.load(runs.open(runs.find(config.run, runs.root())))
     dataset = sources.reopen(parent.run.read_json("dataset.json"), record, workers=config.workers)
     search = prepare(config, parent, dataset, record)
@@ -99,6 +103,7 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
 def prepare(config: Config, parent: trained.Trained, dataset: Dataset, record: runs.Listener) -> EditSearch:
     """Read the images and weigh every edit."""
     from convsmith import compiler
+    from convsmith.jobs.edit_search import EditSearch, Material
 
     calibration = sources.pixels(dataset.train, parent.preprocess, config.calibration, config.workers)
     scored = sources.pixels(dataset.splits.get("val") or dataset.test, parent.preprocess, config.images, config.workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -54,6 +55,14 @@ class Fit:
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest memory this process has held."""
+    """Return the largest memory this process has held.
+
+    Linux tells it of the program alone; what `getrusage` says there may be the parent's, from before the program was loaded.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        if peak:
+            return int(peak[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
