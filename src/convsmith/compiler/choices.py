@@ -54,7 +54,7 @@ class Chooser:
         names, name = candidates(shape, self.level, self.accuracy), self._key(layer_key(shape))
         decided = self.decisions.get(name)
         if decided is None and self._measures:
-            decided = self._recalled(name) or self._measured(shape, names, name)
+            decided = self._recalled(name, names) or self._measured(shape, names, name)
         if decided is not None and decided.algorithm in names:
             return decided
         return by_rule(shape, names, self.threads)
@@ -62,14 +62,16 @@ class Chooser:
     def _key(self, layer: str) -> str:
         return tuning_cache.key(processor(), self.level, self.threads, __version__, layer)
 
-    def _cached(self, name: str) -> str:
-        """Return the name of a decision in the cache, which holds those of every accuracy; a program has one."""
-        return name if self.accuracy is None else f"{name} within {self.accuracy:g}"
+    def _cached(self, name: str, names: list[str]) -> str:
+        """Return the name of a decision in the cache, which holds those of every accuracy and of so many algorithms; a program has one."""
+        within = "" if self.accuracy is None else f" within {self.accuracy:g}"
+        return f"{name} of {len(names)}{within}"
 
-    def _recalled(self, name: str) -> Choice | None:
-        if self._cached(name) not in self._remembered:
+    def _recalled(self, name: str, names: list[str]) -> Choice | None:
+        cached = self._cached(name, names)
+        if cached not in self._remembered:
             return None
-        self.decisions[name] = Choice(*self._remembered[self._cached(name)])
+        self.decisions[name] = Choice(*self._remembered[cached])
         return self.decisions[name]
 
     def _measured(self, shape: ConvolutionShape, names: list[str], name: str) -> Choice | None:
@@ -84,7 +86,7 @@ class Chooser:
         if not decision.intervals:
             return None
         self.decisions[name] = decision.chosen
-        tuning_cache.remember({self._cached(name): [decision.chosen.algorithm, decision.chosen.threads]})
+        tuning_cache.remember({self._cached(name, names): [decision.chosen.algorithm, decision.chosen.threads]})
         return decision.chosen
 
 
