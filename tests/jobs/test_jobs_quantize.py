@@ -42,13 +42,13 @@ def test_a_run_of_codes(parent: Path, tmp_path: Path) -> None:
 
 
 def test_a_little_training_afterwards(parent: Path, tmp_path: Path) -> None:
-    plan = tmp_path / "w3.json"
-    plan.write_text(json.dumps({"version": 2, "name": "w3", "rules": [
-        {"layer": "*", "role": "weight", "format": "int3:symmetric", "scale": "channel"},
+    plan = tmp_path / "w2.json"
+    plan.write_text(json.dumps({"version": 2, "name": "w2", "rules": [
+        {"layer": "*", "role": "weight", "format": "int2:symmetric", "scale": "channel"},
         {"layer": "*", "role": "activation", "format": "int8", "scale": "tensor"},
     ]}))  # fmt: skip
     settings = {"run": str(parent), "plan": str(plan), "images": 64, "measures": ["bias"]}
     before = jobs.perform("precision quantize", settings, out=tmp_path / "before").result
     after = jobs.perform("precision quantize", settings | {"epochs": 2, "learning_rate": 1e-3}, out=tmp_path / "after").result
-    assert after["accuracy"] > before["accuracy"]
+    assert after["accuracy"] > before["accuracy"] + 0.1, "weights of -1, 0 and 1 lose much, and learn it again"
     assert after["engines"]["engines"][0]["different"] == 0

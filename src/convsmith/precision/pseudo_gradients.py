@@ -36,8 +36,8 @@ PSEUDO_GRADIENTS: Final[dict[str, Callable[[Tensor, formats.Format], Tensor]]] =
 class LearnedStep(torch.autograd.Function):
     """Round to whole multiples of a learned step, or of one for each index of an axis, within the integers ``low`` to ``high``.
 
-    The gradient of a step is scaled by ``1 / sqrt(n high)``, n being the numbers it rounds, ``-low`` in the place of ``high`` where nothing
-    is positive. Steps have a shape that spreads over ``x``.
+    The gradient of a step is scaled by ``1 / sqrt(n high)``, n being the numbers it rounds, ``-low`` in the place of ``high`` where most
+    values are negative. Steps have a shape that spreads over ``x``.
     References: Esser et al. 2020, arXiv 1902.08153, equations 1 to 3 and section 2.2.
     """
 
@@ -56,7 +56,7 @@ class LearnedStep(torch.autograd.Function):
         change = torch.where(inside, whole - multiple, whole)
         shape = ctx.shape
         count = multiple.numel() / max(1, shape.numel())
-        largest = high if high > 0 else max(-low, 1)
+        largest = high if -low <= high + 1 else -low
         step = (gradient * change).sum_to_size(shape) / (count * largest) ** 0.5
         return gradient * inside, step, None, None
 
