@@ -94,14 +94,19 @@ async function send(files, archive, proposed) {
 }
 
 stop.addEventListener("click", () => cancelled?.abort());
-document.querySelector("#folder").addEventListener("change", (event) => {
-  const files = [...event.target.files].map((file) => [file.webkitRelativePath || file.name, file]);
-  act(null, () => send(files, null, files[0]?.[0].split("/")[0]));
+// files may be chosen before this script has run: they count as well
+function taken(selector, take) {
+  const input = document.querySelector(selector);
+  const now = () => input.files.length && act(null, () => take([...input.files]));
+  input.addEventListener("change", now);
+  now();
+}
+
+taken("#folder", (files) => {
+  const named = files.map((file) => [file.webkitRelativePath || file.name, file]);
+  return send(named, null, named[0][0].split("/")[0]);
 });
-document.querySelector("#zip").addEventListener("change", (event) => {
-  const file = event.target.files[0];
-  if (file) act(null, () => send([], file, file.name.replace(/\.zip$/i, "")));
-});
+taken("#zip", ([file]) => send([], file, file.name.replace(/\.zip$/i, "")));
 
 async function walk(entry, path, found) {
   if (entry.isFile) found.push([path + entry.name, await new Promise((resolve, reject) => entry.file(resolve, reject))]);
