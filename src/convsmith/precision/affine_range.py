@@ -31,9 +31,10 @@ def affine_range(low: float, high: float, fmt: formats.Format) -> tuple[np.float
 
 
 def step_size(largest: Any, count: float) -> NDArray[np.float32]:
-    """The step such that ``count`` of them reach ``largest``; 1 where that is zero or too small for float32."""
-    step = np.asarray(np.asarray(largest, np.float64) / count, np.float32)
-    return np.where(step >= np.finfo(np.float32).tiny, step, np.float32(1)).astype(np.float32)
+    """The step such that ``count`` of them reach ``largest``; 1 where float32 cannot hold that: of zero, too small or too large."""
+    step = np.asarray(largest, np.float64) / count
+    usable = (step >= np.finfo(np.float32).tiny) & (step <= np.finfo(np.float32).max)
+    return np.where(usable, step, 1.0).astype(np.float32)
 
 
 def activation_range(assigned: Assignment, rule: Rule, ranges: Ranges | None) -> tuple[np.float32, int, int]:
@@ -68,6 +69,15 @@ def weight_steps(w: NDArray[Any], rule: Rule, axis: int | None) -> tuple[NDArray
 def along_axis(steps: NDArray[np.float32], axis: int | None, rank: int) -> NDArray[np.float32]:
     """Return steps in a shape that spreads over a weight of so many axes."""
     return steps if axis is None else steps.reshape([-1 if index == axis else 1 for index in range(rank)])
+
+
+def sum_codes(
+    bias: NDArray[Any], x_step: NDArray[np.float32], w_steps: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return a bias in whole units of the sums of codes that it is added to, and these units, one a channel."""
+    units = np.broadcast_to((x_step * w_steps).astype(np.float32).reshape(-1), bias.shape)
+    whole = np.rint(bias.astype(np.float64) / units.astype(np.float64))
+    return np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32), np.ascontiguousarray(units)
 
 
 def weight_codes(w: NDArray[Any], assigned: Assignment) -> NDArray[np.int64]:

@@ -75,7 +75,7 @@ class Signs:
         nodes, read_as = list[Node](), dict[str, str]()
         for value in self.graph.inputs:
             if value.name in self.activations:
-                nodes += self._sign(value.name, value.name, None, None, read_as)
+                nodes += self._sign(value.name, value.name, read_as)
         for node in self.graph:
             nodes.append(dataclasses.replace(node, inputs=tuple(read_as.get(name, name) for name in node.inputs)))
             for name in node.outputs:
@@ -88,7 +88,7 @@ class Signs:
         """Return the nodes that take the sign of a value: from the sums of signs that it is made of, else from its numbers."""
         chain = self._chain(name)
         if chain is None:
-            return self._sign(name, name, None, None, read_as)
+            return self._sign(name, name, read_as)
         layer, following = chain
         pools = [node for node in following if node.op == "MaxPool"]
         source = pools[-1].outputs[0] if pools else layer.outputs[0]
@@ -104,8 +104,10 @@ class Signs:
             return numbers
 
         found = fold_thresholds(lambda sums: before_sign((sums * sizes + bias).astype(np.float32)), int(np.prod(w.shape[1:])), k)
+        spread = (-1, 1, 1) if layer.op == "Conv" else (-1,)
+        direction, threshold = (array.astype(np.float32).reshape(spread) for array in (found.direction_k, found.threshold_k))
         if not bias.any() and np.all(sizes == 1):
-            return self._sign(name, source, found.direction_k, found.threshold_k, read_as)
+            return self._sign(name, source, read_as, direction, threshold)
         # what is compared are whole sums: without the bias and the scale, which are in the thresholds now
         signs = f"{layer.inputs[1]}.signs"
         self.weights[signs] = np.sign(w)
@@ -114,7 +116,7 @@ class Signs:
         for index, pool in enumerate(pools):
             moved.append(dataclasses.replace(pool, name=f"{pool.name}.sums", inputs=(value,), outputs=(f"{name}.sums.{index}",)))
             value = f"{name}.sums.{index}"
-        return moved + self._sign(name, value, found.direction_k, found.threshold_k, read_as)
+        return moved + self._sign(name, value, read_as, direction, threshold)
 
     def _chain(self, name: str) -> tuple[Node, list[Node]] | None:
         """Return the layer of signs and what follows it up to the value, in order; None where there is no such layer."""
@@ -145,26 +147,22 @@ class Signs:
         a = node.attributes
         return node.op == "Conv" or bool(a.get("transB", 0) and a.get("alpha", 1) == 1 and a.get("beta", 1) == 1)
 
-    def _sign(self, name: str, source: str, direction: Array | None, threshold: Array | None, read_as: dict[str, str]) -> list[Node]:
-        """Return -1 where ``direction * source < threshold``, else 1, as nodes."""
+    def _sign(
+        self, name: str, source: str, read_as: dict[str, str], direction: Array | None = None, threshold: Array | None = None
+    ) -> list[Node]:
+        """Return -1 where ``direction * source < threshold``, 1 and 0 where they are not given, else 1, as nodes."""
         names = {what: f"{name}.{what}" for what in ("direction", "threshold", "minus", "plus", "turned", "less", "sign")}
-        rank = self._rank(name)
         made = list[Node]()
         if direction is not None and np.any(direction != 1):
-            self.weights[names["direction"]] = direction.astype(np.float32).reshape(-1, *(1,) * (rank - 2))
+            self.weights[names["direction"]] = direction
             made.append(Node(names["turned"], "Mul", (source, names["direction"]), (names["turned"],)))
             source = names["turned"]
-        limit = np.zeros((), np.float32) if threshold is None else threshold.astype(np.float32).reshape(-1, *(1,) * (rank - 2))
+        limit = np.zeros((), np.float32) if threshold is None else threshold
         self.weights |= {names["threshold"]: limit, names["minus"]: np.asarray(-1, np.float32), names["plus"]: np.asarray(1, np.float32)}
         made.append(Node(names["less"], "Less", (source, names["threshold"]), (names["less"],)))
         made.append(Node(names["sign"], "Where", (names["less"], names["minus"], names["plus"]), (names["sign"],)))
         read_as[name] = names["sign"]
         return made
-
-    def _rank(self, name: str) -> int:
-        """Return the axes of a layer's result: 2 after a linear layer, 4 after a convolution."""
-        chain = self._chain(name)
-        return 4 if chain is None or chain[0].op == "Conv" else 2
 
 
 def _apply(node: Node, numbers: Array, weights: dict[str, Array]) -> Array:

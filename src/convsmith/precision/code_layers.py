@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convsmith.graph import Graph, Node, with_weights
+from convsmith.precision.affine_range import along_axis
 from convsmith.precision.quantisation import LAYERS
 
 
@@ -27,11 +28,9 @@ class CodeLayer:
     bias: str
     bias_step: NDArray[np.float32] | None
 
-    def steps(self, graph: Graph, rank: int | None = None) -> NDArray[np.float32]:
+    def steps(self, graph: Graph) -> NDArray[np.float32]:
         """Return the steps of the weights, shaped to spread over them."""
-        scale = graph.weights[self.scale]
-        rank = graph.weights[self.codes].ndim if rank is None else rank
-        return np.asarray(scale.reshape([-1 if index == self.axis else 1 for index in range(rank)]) if scale.ndim else scale, np.float32)
+        return along_axis(graph.weights[self.scale], self.axis, graph.weights[self.codes].ndim)
 
 
 def code_layers(graph: Graph) -> tuple[CodeLayer, ...]:

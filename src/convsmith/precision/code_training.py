@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convsmith.graph import Graph, Node, with_weights
 from convsmith.interop import pytorch
+from convsmith.precision.affine_range import sum_codes
 from convsmith.precision.code_layers import code_layers
 from convsmith.precision.pseudo_gradients import LearnedStep
 
@@ -36,7 +37,7 @@ class CodeTraining(nn.Module):
         self._input = graph.inputs[0].name
         for name, layer in self.layers.items():
             most = float(max(1, np.abs(codes.weights[layer.codes].astype(np.int64)).max()))
-            self._begin(name, layer.steps(codes), (-max(most, 1.0), most))
+            self._begin(name, layer.steps(codes), (-most, most))
             with torch.no_grad():  # begin at the codes, which may have been rounded other than to nearest
                 numbers = codes.weights[layer.codes].astype(np.float32) * layer.steps(codes)
                 self.network.weight(name).copy_(torch.from_numpy(numbers))
@@ -76,10 +77,8 @@ class CodeTraining(nn.Module):
                 changed[layer.bias] = numbers
                 continue
             x_step = codes.weights[made[layer.node.inputs[0]].inputs[1]]
-            step = np.broadcast_to((x_step * codes.weights[layer.scale]).astype(np.float32).reshape(-1), numbers.shape)
-            whole = np.rint(numbers.astype(np.float64) / step.astype(np.float64))
-            changed[layer.bias] = np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32)
-            changed[made[layer.node.inputs[2]].inputs[1]] = np.ascontiguousarray(step)
+            units = made[layer.node.inputs[2]].inputs[1]
+            changed[layer.bias], changed[units] = sum_codes(numbers, x_step, codes.weights[layer.scale])
         return changed
 
     def _begin(self, name: str, step: Any, limits: tuple[float, float]) -> None:

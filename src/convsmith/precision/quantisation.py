@@ -13,7 +13,7 @@ from convsmith import formats
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import prune
 from convsmith.graph.network import Graph, Node, Value
-from convsmith.precision.affine_range import activation_range, along_axis, weight_steps
+from convsmith.precision.affine_range import activation_range, along_axis, sum_codes, weight_steps
 from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.binarisation import binarise
 from convsmith.precision.calibration import Ranges
@@ -134,12 +134,9 @@ class Quantised:
         name = node.inputs[2] if len(node.inputs) > 2 else ""
         if x is None or w is None or name not in self.graph.weights or self.graph.weights[name].ndim != 1:
             return None
-        numbers = self.weights[name]
-        scale = np.broadcast_to((x * w).astype(np.float32).reshape(-1), numbers.shape)
-        whole = np.rint(numbers.astype(np.float64) / scale.astype(np.float64))
-        codes = np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32)
+        codes, scale = sum_codes(self.weights[name], x, w)
         own = f"{node.name}.bias.whole"
-        self._constant(own, codes, np.ascontiguousarray(scale), node.name, {"axis": 0}, own)
+        self._constant(own, codes, scale, node.name, {"axis": 0}, own)
         return self.read_as.pop(own)
 
     def _constant(

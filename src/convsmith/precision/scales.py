@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convsmith import formats
+from convsmith.precision.affine_range import step_size
 from convsmith.precision.rule import Rule
 
 F32 = NDArray[np.float32]
@@ -49,8 +50,8 @@ def step_sizes(largest: NDArray[np.float64], fmt: formats.Format, *, power_of_tw
     """
     top = formats.max_value(fmt)
     if not power_of_two:
-        steps = largest / top
-    elif fmt.kind == "float":
+        return step_size(largest, top)
+    if fmt.kind == "float":
         steps = np.ldexp(1.0, np.frexp(largest)[1] - int(np.frexp(top)[1]))
     else:
         fraction, exponent = np.frexp(largest / top)
