@@ -42,8 +42,3 @@ def change(graph: Graph, edit: Edit) -> Change:
     """Return what an edit adds to multiply-accumulates and parameters, by counting both graphs."""
     before, after = analyse(graph), analyse(apply(graph, [edit]))
     return Change(after.macs - before.macs, after.parameters - before.parameters)
-
-
-def is_exact(edit: Edit) -> bool:
-    """Tell whether an edit of this kind leaves the function as it is, whatever the weights."""
-    return find(edit.kind).exact

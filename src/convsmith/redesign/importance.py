@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from convsmith.redesign.channels import Channels
 
 Array = np.ndarray[Any, Any]
 Criterion = Literal["l1", "scale", "taylor"]
-
-CRITERIA: Final[tuple[Criterion, ...]] = ("l1", "scale", "taylor")
 
 
 def importance(

@@ -69,8 +69,8 @@ class PriceList:
         """
         plain = simplified(graph)
         found = units(plain, self.batch)
-        old = sum(self.known[unit.signature] for unit in found if unit.signature in self.known)
         known = [unit for unit in found if unit.signature in self.known]
+        old = sum(self.known[unit.signature] for unit in known)
         times = self.measure(plain)
         new = sum(times.get(name, 0.0) for unit in known for name in unit.nodes)
         factor = new / old if old > 0 and new > 0 else 1.0
