@@ -3,12 +3,13 @@ predicted within 10 %; and 1.5 times as fast as what Torch-Pruning reaches at eq
 
 The network is that of `akamaster/pytorch_resnet_cifar10`, its images 4,000 original CIFAR-10 training images: 3,000 to calibrate, heal
 and choose on, 1,000 kept for the test. It knows all of them by heart (99.8 %), so a point lost here is a point forgotten, and levels are
-not the published 91.8 %. Torch-Pruning removes channels by group magnitude (Fang et al. 2023, DepGraph) at several ratios; each network is
-trained by the loop, the teacher and for the time that ours had, and runs in the best PyTorch setting; it is shown in our engine too.
-2 threads; what is compared at the end is measured in turn, 9 rounds, medians; rows that fall short are kept.
+not the published 91.8 %. Torch-Pruning removes channels by group magnitude (Fang et al. 2023, DepGraph) at several ratios; what it leaves
+runs in PyTorch, eager and channels last, and in our engine. 2 threads; what is compared at the end is measured in turn, 9 rounds, medians;
+rows that fall short are kept.
 
-Needs CONVSMITH_DATA, and torch_pruning on PYTHONPATH for the peer. The steps are separate calls, since each needs the machine for itself:
-shrink.py ours --state DIR [--time 200s]; peer; times [--compile]; page
+Each network of Torch-Pruning is trained by the loop, the teacher and for the time that ours had; `peer --untrained` leaves them as they are
+and takes them to lose nothing, which favours them. Needs CONVSMITH_DATA, and torch_pruning on PYTHONPATH for the peer. The steps are
+separate calls, since each needs the machine for itself: shrink.py ours --state DIR [--time 200s]; peer; times [--compile]; page
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from convsmith import compiler, jobs, models, precision, redesign, runs, trainin
 from convsmith.interop import pytorch
 from convsmith.jobs import sources, trained
 from convsmith.jobs.settings import Images
-from convsmith.jobs.shrinking.edits import RATE, CodeTiming
+from convsmith.jobs.shrinking.edits import RATE, CodeTiming, whole_and_call
 from convsmith.models.convention import TORCHVISION
 from convsmith.targets import measure
 
@@ -123,13 +124,7 @@ def predictions(state: Path, root: Path) -> dict[str, float]:
     folded = redesign.fold_batch_norm(network.graph)
     timing = CodeTiming(threads=THREADS)
     price = redesign.PriceList(timing.layers, known=compiler.recall_prices(timing))
-    whole, x = timing.whole(folded), np.zeros((1, 3, 32, 32), np.float32)
-    program, samples = timing.program(folded), []
-    for _ in range(200):
-        begun = time.perf_counter()
-        program(x)
-        samples.append(time.perf_counter() - begun)
-    call, found = float(np.median(samples)) - whole, {}
+    (whole, call), found = whole_and_call(timing, folded), {}
     for row in json.loads((folder / "shrink.json").read_text())["points"]:
         if row["edits"] or row["name"] == "int8":
             graph = redesign.apply(folded, [redesign.Edit.from_dict(edit) for edit in row["edits"]])
@@ -280,7 +275,7 @@ def main() -> None:
     else:
         notes = __doc__.split("\n\n")[1].replace("\n", " ") if __doc__ else ""
         text = f"# Shrink: ResNet-20 on CIFAR-10\n\n{notes}\n\n{page(state)}\n"
-        (RESULTS / "shrink.md").write_text(text + footer(("convsmith", "torch", "numpy")))
+        (RESULTS / "shrink.md").write_text(text + footer(("convsmith", "torch", "numpy")).replace(f"--state {state}", "--state DIR"))
 
 
 if __name__ == "__main__":
