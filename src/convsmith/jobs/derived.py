@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
+from convsmith.jobs.examination import examine
 from convsmith.jobs.trained import NETWORK
 from convsmith.jobs.trained import load as load_run
 
@@ -38,18 +39,11 @@ def write(record: runs.Record, parent: Trained, graph: Graph, *, preprocess: Pre
     return load_run(runs.open(record.folder))
 
 
-def evaluate(network: Trained, dataset: Dataset, record: runs.Record, workers: int) -> Evaluation:
-    """Test the network on the parent's test images and write evaluation and predictions."""
-    from convsmith import analysis, training
+def judge(parent: Trained, child: Trained, dataset: Dataset, record: runs.Record, workers: int) -> tuple[Evaluation, dict[str, Any]]:
+    """Test the network on the parent's test images, write what was found, and return it beside the comparison with the parent."""
+    from convsmith import precision, training
 
-    split = dataset.test
-    temperature = None
-    if "val" in dataset.splits and "test" in dataset.splits and len(dataset.val):
-        logits = training.score(network.module, dataset.val, network.preprocess, workers=workers)
-        temperature = analysis.fit_temperature(logits, dataset.val.labels)
-    logits = training.score(network.module, split, network.preprocess, workers=workers)
-    evaluation = analysis.evaluate(logits, split.labels, dataset.classes, temperature=temperature)
-    record.write_predictions(logits, split.labels, [split.name(index) for index in range(len(split))])
-    record.write_json("evaluation.json", evaluation)
-    record.event("evaluation", top1=evaluation.top1, interval=evaluation.interval, n=evaluation.n)
-    return evaluation
+    evaluation, logits = examine(child.module, child.preprocess, dataset, record, workers)
+    before = training.score(parent.module, dataset.test, parent.preprocess, workers=workers)
+    scores = [precision.Score.of(answers.argmax(1) == dataset.test.labels) for answers in (before, logits)]
+    return evaluation, {"baseline": scores[0].accuracy, "accuracy": scores[1].accuracy} | precision.compare(*scores)

@@ -109,6 +109,7 @@ def _measured(graph: Graph, config: Config, notes: list[str], record: runs.Liste
     from convsmith.kernels.machine_speed import machine_speed
 
     threads = config.threads or processor_count()
+    speed: Speed | None = None
     record.progress("measure", 0, 2)
     try:
         speed = machine_speed(threads)
@@ -118,15 +119,9 @@ def _measured(graph: Graph, config: Config, notes: list[str], record: runs.Liste
         profile = compiler.profile(program, *shapes)
     except UnsupportedError as error:
         notes.append(f"not measured: {error}")
-        return None if not _has_native() else machine_speed(threads), None
+        return speed, None
     record.progress("measure", 2, 2)
     return speed, profile
-
-
-def _has_native() -> bool:
-    from convsmith.kernels import instruction_sets
-
-    return bool(instruction_sets())
 
 
 def _summary(profile: Profile) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import derived, planned, sources, trained
+from convsmith.jobs import derived, healing, planned, sources, trained
 from convsmith.jobs.settings import Settings, positional
 from convsmith.jobs.text import percent, printable, size, table
 
@@ -63,8 +63,8 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
         coded = _train(config, coded, parent, dataset, record)
     record.write_json("plan.json", coded.plan.to_dict())
     child = derived.write(record, parent, coded.codes, plan=plan.name)
-    evaluation = derived.evaluate(child, dataset, record, config.workers)
-    found = describe(coded, parent, child, dataset, config.workers) | {"plan": plan.name, "epochs": config.epochs}
+    evaluation, judged = derived.judge(parent, child, dataset, record, config.workers)
+    found = describe(coded, parent, child) | judged | {"plan": plan.name, "epochs": config.epochs}
     found["engines"] = _engines(child, dataset, config.workers)
     record.write_json("quantisation.json", found)
     return found | {
@@ -93,42 +93,25 @@ def _train(config: Config, coded: Coded, parent: trained.Trained, dataset: Datas
     """Train weights, biases and steps for a while, by the recipe of the parent's augmentation."""
     from dataclasses import replace
 
-    from convsmith import training
-    from convsmith.jobs.configuration import validate
     from convsmith.precision.code_training import CodeTraining
 
+    own = {"epochs": config.epochs, "learning_rate": config.learning_rate, "optimizer": "adamw", "weight_decay": 0.0}
     module = CodeTraining(coded.codes, coded.graph)
-    given = parent.run.read_json("training.json") if parent.run.has("training.json") else {}
-    kept = {name: given[name] for name in ("augment", "batch", "seed", "threads") if name in given}
-    recipe = validate(
-        training.Training,
-        kept | {"epochs": config.epochs, "learning_rate": config.learning_rate, "optimizer": "adamw", "weight_decay": 0.0},
-    )
-    fit = training.fit(module, dataset, recipe, preprocess=parent.preprocess, record=record, resume=True)
-    if fit.stopped_by == "interrupt":
-        raise KeyboardInterrupt
-    trained_module = fit.module
-    assert isinstance(trained_module, CodeTraining)
-    return replace(coded, codes=trained_module.to_codes())
+    learned = healing.retrain(module, parent, dataset, parent.preprocess, own, record=record, resume=True)
+    assert isinstance(learned, CodeTraining)
+    return replace(coded, codes=learned.to_codes())
 
 
-def describe(coded: Coded, parent: trained.Trained, child: trained.Trained, dataset: Dataset, workers: int) -> dict[str, Any]:
-    """Return what was tried, and accuracy and weights against the parent's."""
-    from convsmith import precision, training
+def describe(coded: Coded, parent: trained.Trained, child: trained.Trained) -> dict[str, Any]:
+    """Return what was tried, and the weights against the parent's."""
+    from convsmith import precision
 
-    labels = dataset.test.labels
-    scores = [
-        precision.Score.of(training.score(network.module, dataset.test, network.preprocess, workers=workers).argmax(1) == labels)
-        for network in (parent, child)
-    ]
     return {
         "recipe": str(coded.recipe),
         "trials": [{"recipe": str(trial.recipe), "error": trial.error} for trial in coded.trials],
-        "baseline": scores[0].accuracy,
-        "accuracy": scores[1].accuracy,
         "weight_bytes": child.run.folder.joinpath(trained.NETWORK).stat().st_size,
         "float32_weight_bytes": precision.weight_bytes(parent.graph),
-    } | precision.compare(*scores)
+    }
 
 
 def _engines(child: trained.Trained, dataset: Dataset, workers: int) -> dict[str, Any]:

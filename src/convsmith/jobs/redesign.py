@@ -10,7 +10,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import derived, sources, trained
+from convsmith.jobs import derived, healing, sources, trained
 from convsmith.jobs.duration import Duration
 from convsmith.jobs.settings import Settings, positional, text
 from convsmith.jobs.text import percent, printable, table
@@ -86,11 +86,12 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
         steps.append(step_of(search, "corrected means and deviations", final, None))
     preprocess = smaller(parent.preprocess, final.inputs[0].shape[2:])
     if config.heals and choice.edits:
-        final = heal(config, parent, final, preprocess, dataset, record)
+        own = {"learning_rate": config.learning_rate, "distil": config.distil, "epochs": config.epochs or 20.0, "time_s": config.time}
+        final = healing.heal(final, parent, dataset, preprocess, own, record=record, resume=True)
         steps.append(step_of(search, "healed by training", final, None))
     child = derived.write(record, parent, final, preprocess=preprocess, edits=[edit.to_dict() for edit in (*search.exact, *choice.edits)])
-    evaluation = derived.evaluate(child, dataset, record, config.workers)
-    found = report(config, search, choice, parent, child, dataset) | {"steps": steps}
+    evaluation, judged = derived.judge(parent, child, dataset, record, config.workers)
+    found = report(config, search, choice, parent, child) | judged | {"holds": judged["drop"] <= config.max_drop, "steps": steps}
     record.write_json("redesign.json", found)
     top1 = {"top1": evaluation.top1, "interval": evaluation.interval}
     return (
@@ -143,9 +144,10 @@ def follow(search: EditSearch, choice: redesign.Choice) -> list[dict[str, Any]]:
     graph = search.original
     steps = [step_of(search, "original", graph, None)]
     losses = {option.edit: option.loss for option in choice.options}
-    for number, edit in enumerate((*search.exact, *choice.edits)):
+    edits = (*search.exact, *choice.edits)
+    for number, edit in enumerate(edits):
         graph = redesign.apply(graph, [edit])
-        search.progress(number, len(choice.edits), str(edit))
+        search.progress(number, len(edits), str(edit))
         steps.append(step_of(search, str(edit), graph, losses.get(edit, 0.0)))
     return steps
 
@@ -155,42 +157,13 @@ def step_of(search: EditSearch, name: str, graph: Graph, loss: float | None) -> 
     return {"edit": name, "predicted_s": search.price(graph), "measured_s": search.timing.whole(graph), "accuracy": accuracy, "loss": loss}
 
 
-def heal(config: Config, parent: trained.Trained, graph: Graph, preprocess: Any, dataset: Dataset, record: runs.Record) -> Graph:
-    """Train the edited network a little, taught by the original, with the augmentation it was trained with."""
-    from convsmith import training
-    from convsmith.interop import pytorch
-    from convsmith.jobs.configuration import validate
+def report(config: Config, search: EditSearch, choice: redesign.Choice, parent: trained.Trained, child: trained.Trained) -> dict[str, Any]:
+    """Return the part of redesign.json on time and size, before and after."""
+    from convsmith import analysis
 
-    given = parent.run.read_json("training.json") if parent.run.has("training.json") else {}
-    kept = {name: given[name] for name in ("augment", "batch", "seed", "threads") if name in given}
-    # with batch norm folded, layers differ much in size: a rule that does not mind, and short steps
-    own = {"optimizer": "adamw", "weight_decay": 0.0, "clip": 1.0}
-    own |= {"learning_rate": config.learning_rate, "distil": config.distil, "epochs": config.epochs or 20.0, "time_s": config.time}
-    recipe = validate(training.Training, kept | own)
-    module = pytorch.write(graph)
-    fit = training.fit(module, dataset, recipe, preprocess=preprocess, record=record, resume=True, teacher=parent.module)
-    if fit.stopped_by == "interrupt":
-        raise KeyboardInterrupt
-    healed: Graph = fit.module.to_graph()  # type: ignore[operator]
-    return healed
-
-
-def report(
-    config: Config, search: EditSearch, choice: redesign.Choice, parent: trained.Trained, child: trained.Trained, dataset: Dataset
-) -> dict[str, Any]:
-    """Return redesign.json: time, size and accuracy before and after."""
-    from convsmith import analysis, precision, training
-
-    scores = [
-        precision.Score.of(
-            training.score(network.module, dataset.test, network.preprocess, workers=config.workers).argmax(1) == dataset.test.labels
-        )
-        for network in (parent, child)
-    ]
     samples = search.timing.compare({"before": parent.graph, "after": child.graph})
     seconds = {name: statistics.median(values) for name, values in samples.items()}
     counts = [analysis.analyse(network.graph) for network in (parent, child)]
-    compared = precision.compare(*scores)
     return {
         "max_drop": config.max_drop,
         "batch": config.batch,
@@ -202,11 +175,8 @@ def report(
         "speedup": seconds["before"] / seconds["after"],
         "macs": [count.macs for count in counts],
         "parameters": [count.parameters for count in counts],
-        "baseline": scores[0].accuracy,
-        "accuracy": scores[1].accuracy,
-        "holds": compared["drop"] <= config.max_drop,
         "healed": config.heals,
-    } | compared
+    }
 
 
 def lines(result: Mapping[str, Any]) -> str:

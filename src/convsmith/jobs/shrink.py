@@ -59,8 +59,8 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     settings = config.model_dump(mode="json", include={"edits", "evaluations", "images", "batch", "threads", "max_drop", "seed"})
     kept = Kept(record, POINTS, "points", Point.from_dict, settings)
     notes = search(config, shop, kept, begun)
-    points = finish(shop, kept.found, config)
-    found = describe(config, shop, points, notes) | {"seconds": time.monotonic() - begun}
+    points, torch_ms = finish(shop, kept.found, config)
+    found = describe(config, shop, points, torch_ms, notes) | {"seconds": time.monotonic() - begun}
     record.write_json("shrink.json", found)
     record.event("shrink", chosen=found["chosen"], points=len(points))
     kept.forget()
@@ -97,14 +97,17 @@ def search(config: Config, shop: Workshop, kept: Kept[Point], begun: float) -> l
     return notes
 
 
-def finish(shop: Workshop, found: Sequence[Point], config: Config) -> list[Point]:
-    """Time all points in turn with torch, and confirm those of the frontier, and float32, on the test images."""
+def finish(shop: Workshop, found: Sequence[Point], config: Config) -> tuple[list[Point], tuple[float, float]]:
+    """Time all points in turn with torch, and confirm those of the frontier, and float32, on the test images.
+
+    Returns torch's milliseconds of one image and of a batch beside the points.
+    """
     programs = {point.name: shop.reopened(point) for point in found}
     times = _times(shop, programs)
-    shop.torch_ms = {batch: times["torch", batch] for batch in (1, config.batch)}
     points = [point.timed(times[point.name, 1], times[point.name, config.batch]) for point in found]
     shown = {point.name for point in frontier(points)} | {"float32"}
-    return [replace(point, test=shop.confirm(programs[point.name])) if point.name in shown else point for point in points]
+    points = [replace(point, test=shop.confirm(programs[point.name])) if point.name in shown else point for point in points]
+    return points, (times["torch", 1], times["torch", config.batch])
 
 
 def _times(shop: Workshop, programs: Mapping[str, Any]) -> dict[tuple[str, int], float]:
@@ -127,7 +130,9 @@ def _times(shop: Workshop, programs: Mapping[str, Any]) -> dict[tuple[str, int],
     return {(row["runtime"], row["batch"]): row["median_ms"] for row in rows}
 
 
-def describe(config: Config, shop: Workshop, points: Sequence[Point], notes: Sequence[str]) -> dict[str, Any]:
+def describe(
+    config: Config, shop: Workshop, points: Sequence[Point], torch_ms: tuple[float, float], notes: Sequence[str]
+) -> dict[str, Any]:
     """Return shrink.json."""
     limits = Limits(config.max_drop, config.max_ms, config.max_mb)
     chosen = best(points, limits)
@@ -145,8 +150,8 @@ def describe(config: Config, shop: Workshop, points: Sequence[Point], notes: Seq
         "baseline": shop.baseline.accuracy,
         "threads": shop.threads,
         "batch": config.batch,
-        "torch_ms": shop.torch_ms[1],
-        "torch_batch_ms": shop.torch_ms[config.batch],
+        "torch_ms": torch_ms[0],
+        "torch_batch_ms": torch_ms[1],
         "points": rows,
         "chosen": chosen.name if chosen else None,
         "folder": str(shop.record.folder / chosen.folder) if chosen else None,

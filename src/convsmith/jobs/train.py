@@ -15,6 +15,7 @@ from convsmith.errors import DataError, UnsupportedError
 from convsmith.jobs import finders, planned, sources, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.jobs.duration import Duration, format_duration
+from convsmith.jobs.examination import examine
 from convsmith.jobs.settings import Images, text
 from convsmith.jobs.text import percent, printable, size, table
 from convsmith.training.config import Training
@@ -350,24 +351,13 @@ def write_cost(record: runs.Record) -> None:
 
 def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis.Evaluation:
     """Score the test images, with the temperature fitted on the validation images, and write what was found."""
-    from convsmith import analysis, training
     from convsmith.report import save_mistakes
 
-    dataset, classes = prepared.dataset, prepared.dataset.classes
+    dataset = prepared.dataset
     record.progress("test", 0, 1)
-    workers = prepared.training.workers
-    temperature = None
-    if "val" in dataset.splits and "test" in dataset.splits and len(dataset.val):
-        val_logits = training.score(module, dataset.val, prepared.preprocess, workers=workers)
-        temperature = analysis.fit_temperature(val_logits, dataset.val.labels)
-    logits = training.score(module, dataset.test, prepared.preprocess, workers=workers)
+    evaluation, _ = examine(module, prepared.preprocess, dataset, record, prepared.training.workers)
     record.progress("test", 1, 1)
-    evaluation = analysis.evaluate(logits, dataset.test.labels, classes, temperature=temperature)
-    names = sources.names(dataset.test)
-    record.write_predictions(logits, dataset.test.labels, names)
-    record.write_json("evaluation.json", evaluation)
-    save_mistakes(record.folder, evaluation, dataset.test.image, names)
-    record.event("evaluation", top1=evaluation.top1, interval=evaluation.interval, n=evaluation.n)
+    save_mistakes(record.folder, evaluation, dataset.test.image, sources.names(dataset.test))
     return evaluation
 
 

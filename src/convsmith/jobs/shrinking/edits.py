@@ -6,7 +6,7 @@ Edits are chosen by what layers of codes cost, since that is what will run: an e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from convsmith.compiler import Timing
 from convsmith.errors import UsageError
 from convsmith.jobs.edit_search import APPROXIMATE, EditSearch, Material
+from convsmith.jobs.healing import heal
 from convsmith.jobs.shrinking.plans import Tell, coded
 from convsmith.jobs.shrinking.workshop import Made, Workshop
 
@@ -117,54 +118,34 @@ class Editing:
 
     def predicted_s(self, graph: Graph) -> float:
         """Return the seconds of one call from the prices of layers, brought to this hour by the time of the original."""
-        return self.call_s + self.search.price(graph) * self.whole_s / self.search.before_s
+        whole_s, call_s = self.original_s
+        return call_s + self.search.price(graph) * whole_s / self.search.before_s
 
     @cached_property
-    def whole_s(self) -> float:
-        """What the original takes in codes, from layer to layer without a clock between them."""
-        return self.search.timing.whole(self.shop.folded)
-
-    @cached_property
-    def call_s(self) -> float:
-        """What a call from Python costs beside the network."""
-        import numpy as np
-
-        program, shape = self.search.timing.program(self.shop.folded), (1, *self.shop.folded.inputs[0].shape[1:])
-        x = np.zeros(shape, np.float32)
-        samples = []
-        for _ in range(CALLS):
-            begun = time.perf_counter()
-            program(x)
-            samples.append(time.perf_counter() - begun)
-        return max(0.0, float(np.median(samples)) - self.whole_s)
+    def original_s(self) -> tuple[float, float]:
+        """What the original takes in codes now, and what a call of it costs beside."""
+        return whole_and_call(self.search.timing, self.shop.folded)
 
     def healed(self, graph: Graph, seconds: float) -> Graph:
         """Train an edited network for a while, taught by the original, with the augmentation that this was trained with."""
-        from convsmith import training
-        from convsmith.interop import pytorch
-        from convsmith.jobs.configuration import validate
-
         shop = self.shop
         if seconds < 1 or not len(shop.dataset.train):
             return graph
-        run = shop.network.run
-        given: Mapping[str, Any] = run.read_json("training.json") if run.has("training.json") else {}
-        kept = {name: given[name] for name in ("augment", "batch", "threads") if name in given}
-        own = {"optimizer": "adamw", "weight_decay": 0.0, "clip": 1.0, "learning_rate": RATE, "distil": 0.8, "seed": self.seed}
-        recipe = validate(training.Training, kept | own | {"epochs": MOST_EPOCHS, "time_s": seconds})
+        own = {"learning_rate": RATE, "distil": 0.8, "seed": self.seed, "epochs": MOST_EPOCHS, "time_s": seconds}
+        return heal(graph, shop.network, shop.dataset, shop.network.preprocess, own, progress=shop.record.progress)
 
-        fit = training.fit(
-            pytorch.write(graph),
-            shop.dataset,
-            recipe,
-            preprocess=shop.network.preprocess,
-            progress=shop.record.progress,
-            teacher=shop.network.module,
-        )
-        if fit.stopped_by == "interrupt":
-            raise KeyboardInterrupt
-        healed: Graph = fit.module.to_graph()  # type: ignore[operator]
-        return healed
+
+def whole_and_call(timing: Timing, graph: Graph) -> tuple[float, float]:
+    """Return what a network of one image takes, from layer to layer without a clock between them, and what a call from Python adds."""
+    import numpy as np
+
+    whole_s, program = timing.whole(graph), timing.program(graph)
+    x, samples = np.zeros((1, *graph.inputs[0].shape[1:]), np.float32), []
+    for _ in range(CALLS):
+        begun = time.perf_counter()
+        program(x)
+        samples.append(time.perf_counter() - begun)
+    return whole_s, max(0.0, float(np.median(samples)) - whole_s)
 
 
 def edited(shop: Workshop, deadline: float, seed: int, tell: Tell) -> Iterator[tuple[str, Callable[[], Made | None]]]:

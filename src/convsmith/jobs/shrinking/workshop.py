@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +56,6 @@ class Workshop:
     workers: int = 0
     time_s: float = 1800.0
     programs: dict[str, Program] = field(default_factory=dict)
-    torch_ms: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from convsmith.redesign import fold_batch_norm
@@ -87,7 +85,7 @@ class Workshop:
         return scored(program, self.x, self.labels, self.batch)
 
     def measure(self, made: Made, begun: float) -> Point:
-        """Compile, judge and time a network, keep it as a run, and return the point."""
+        """Compile, judge and time a network, keep it as a run, and return the point; times to compare are measured in turn, later."""
         from convsmith import analysis, precision
         from convsmith.compiler import profile
 
@@ -95,15 +93,14 @@ class Workshop:
         score = self.score(program)
         compared = precision.compare(self.baseline, score)
         low, high = analysis.wilson(round(score.accuracy * score.n), score.n)
-        single = (1, *made.plain.inputs[0].shape[1:])
-        profiled = profile(program, single, budget_s=0.5)
-        ms, batch_ms = quick_ms(program, single), quick_ms(program, (self.batch, *single[1:]))
+        single = made.plain.inputs[0].shape[1:]
+        one, many = (profile(program, (images, *single), budget_s=0.5) for images in (1, self.batch))
         folder = self.keep(made, score)
         return Point(
             made.name, made.plan.name, made.recipe, "fastest" if made.accuracy is None else "direct sums",
             tuple(edit.to_dict() for edit in made.edits), score.accuracy, low, high, compared["drop"], compared["drop_low"],
-            compared["drop_high"], score.n, ms, batch_ms, self.batch, program_bytes(program),
-            profiled.values_bytes + profiled.constants_bytes, energy_uj(made.plain, made.plan), analysis.analyse(made.plain).macs,
+            compared["drop_high"], score.n, 1e3 * one.total_s, 1e3 * many.total_s, self.batch, program_bytes(program),
+            one.values_bytes + one.constants_bytes, energy_uj(made.plain, made.plan), analysis.analyse(made.plain).macs,
             time.monotonic() - begun, folder, None if made.predicted_s is None else 1e3 * made.predicted_s,
         )  # fmt: skip
 
@@ -154,15 +151,6 @@ def scored(program: Program, x: NDArray[np.float32], labels: NDArray[np.int64], 
     filled = np.concatenate([x, np.zeros((-len(x) % batch, *x.shape[1:]), np.float32)])
     answers = np.concatenate([program(filled[start : start + batch]).argmax(1) for start in range(0, len(filled), batch)])
     return Score.of(answers[: len(x)] == labels)
-
-
-def quick_ms(program: Program, shape: Sequence[int], rounds: int = 9) -> float:
-    """Return milliseconds of one run, the median of some; what is compared later is measured in turn with the others."""
-    executable = program.executable(tuple(shape))
-    inputs = [np.random.default_rng(0).standard_normal(shape, np.float32)]
-    executable.seconds(inputs, 1)
-    repeats = max(1, min(200, round(0.005 / max(executable.seconds(inputs, 1), 1e-6))))
-    return 1e3 * float(np.median([executable.seconds(inputs, repeats) for _ in range(rounds)]))
 
 
 def program_bytes(program: Program) -> int:

@@ -1,0 +1,45 @@
+"""Training of a network that was made from a run's: with the augmentation, batch and threads that the run had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from convsmith.jobs.configuration import validate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from convsmith.data.dataset import Dataset
+    from convsmith.data.preprocess import Preprocess
+    from convsmith.graph.network import Graph
+    from convsmith.jobs.trained import Trained
+
+KEPT: Final = ("augment", "batch", "seed", "threads")
+
+RULE: Final = {"optimizer": "adamw", "weight_decay": 0.0, "clip": 1.0}
+"""With batch norm folded, layers differ much in size: a rule that does not mind, and short steps."""
+
+
+def retrain(module: nn.Module, parent: Trained, dataset: Dataset, preprocess: Preprocess, own: Mapping[str, Any], **how: Any) -> nn.Module:
+    """Train a network by settings of its own, and else as its parent was; ``how`` is for ``training.fit``.
+
+    Raises: KeyboardInterrupt after Ctrl-C.
+    """
+    from convsmith import training
+
+    given = parent.run.read_json("training.json") if parent.run.has("training.json") else {}
+    recipe = validate(training.Training, {name: given[name] for name in KEPT if name in given} | dict(own))
+    fit = training.fit(module, dataset, recipe, preprocess=preprocess, **how)
+    if fit.stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    return fit.module
+
+
+def heal(graph: Graph, parent: Trained, dataset: Dataset, preprocess: Preprocess, own: Mapping[str, Any], **how: Any) -> Graph:
+    """Train an edited network, taught by the one it was made from."""
+    from convsmith.interop import pytorch
+
+    module = retrain(pytorch.write(graph), parent, dataset, preprocess, RULE | dict(own), teacher=parent.module, **how)
+    healed: Graph = module.to_graph()  # type: ignore[operator]
+    return healed
