@@ -73,7 +73,8 @@ class SpeedNet(nn.Module):
         rows = (directions / torch.sqrt(variances + RIDGE)).T.flip(0)
         weight = torch.cat([rows, -rows]).to(self.whitening.weight.dtype)
         self.whitening.weight.copy_(weight.view_as(self.whitening.weight))
-        nn.init.zeros_(self.whitening.bias if self.whitening.bias is not None else weight)
+        assert self.whitening.bias is not None
+        nn.init.zeros_(self.whitening.bias)
 
 
 def _stage(channels: int, maps: int) -> nn.Sequential:
