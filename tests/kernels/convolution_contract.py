@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from convsmith.kernels import native
+from convsmith.kernels import ConvolutionShape, IntegerEpilogue, integer_native, native
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +29,29 @@ class Guarded:
     def check(self) -> None:
         """Assert that nothing was written before or after the array."""
         assert np.all(self.before == self.fill) and np.all(self.after == self.fill)
+
+
+def convolve_codes(
+    name: str,
+    x: Array,
+    zero: int,
+    w: Array,
+    shape: ConvolutionShape,
+    e: IntegerEpilogue | None = None,
+    *,
+    offset: int = 0,
+    threads: int = 2,
+) -> Array:
+    """Convolve codes with garbage in the output and in the scratch memory, between guards."""
+    e = e or IntegerEpilogue()
+    batch, channels, *output = shape.output
+    y = Guarded((batch, *output, channels), integer_native.TYPES[e.result], 0xA5, 80 + offset)
+    scratch = Guarded((integer_native.workspace_bytes(name, shape, threads),), np.uint8, 0xA5)
+    prepared = integer_native.prepare(name, w, shape)
+    integer_native.run_nhwc(name, x, prepared, shape, e, zero=zero, out_nhwk=y.array, workspace=scratch.array, threads=threads)
+    y.check()
+    scratch.check()
+    return y.array
 
 
 def odd_shape(

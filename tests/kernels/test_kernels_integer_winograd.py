@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convolution_contract import Guarded
+from convolution_contract import convolve_codes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,19 +18,6 @@ from convsmith.kernels.integers import Middle
 Array = np.ndarray[Any, Any]
 
 CASES = [(level, name) for level in instruction_sets()[1:] for name in plain.SIDES]
-GUARD = 0xA5
-
-
-def run(name: str, x: Array, zero: int, w: Array, shape: ConvolutionShape, e: IntegerEpilogue, threads: int = 2) -> Array:
-    """Run with garbage in the output and in the scratch memory, between guards."""
-    batch, channels, *output = shape.output
-    y = Guarded((batch, *output, channels), integer_native.TYPES[e.result], GUARD, 80)
-    scratch = Guarded((integer_native.workspace_bytes(name, shape, threads),), np.uint8, GUARD)
-    prepared = integer_native.prepare(name, w, shape)
-    integer_native.run_nhwc(name, x, prepared, shape, e, zero=zero, out_nhwk=y.array, workspace=scratch.array, threads=threads)
-    y.check()
-    scratch.check()
-    return y.array
 
 
 def problem(x_shape: tuple[int, ...], outputs: int, pads: tuple[int, ...], dtype: str) -> tuple[ConvolutionShape, Array, int, Array]:
@@ -74,7 +61,7 @@ def test_the_same_bits_as_in_numpy(level: str, name: str, dtype: str, monkeypatc
         for e in epilogues(shape):
             expected = plain.convolve(name, x, zero, w, shape, e)
             for threads in (1, 2):
-                np.testing.assert_array_equal(run(name, x, zero, w, shape, e, threads), expected)
+                np.testing.assert_array_equal(convolve_codes(name, x, zero, w, shape, e, threads=threads), expected)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -89,7 +76,7 @@ def test_odd_shapes(data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVSMITH_ISA", level)
         e = IntegerEpilogue()
-        np.testing.assert_array_equal(run(name, x, zero, w, shape, e), plain.convolve(name, x, zero, w, shape, e))
+        np.testing.assert_array_equal(convolve_codes(name, x, zero, w, shape, e), plain.convolve(name, x, zero, w, shape, e))
 
 
 @pytest.mark.parametrize("name", plain.SIDES)
@@ -102,7 +89,7 @@ def test_error_relative_to_the_largest_sum(name: str) -> None:
         w = np.clip(np.rint(generator.normal(size=(outputs, channels, 3, 3)) * 40), -127, 127).astype(np.int8)
         shape = convolution_shape((1, channels, side, side), w.shape, {"pads": (1, 1, 1, 1)}, "uint8")
         exact = integers.convolve(x, 0, w, shape, IntegerEpilogue())
-        worst = max(worst, float(np.abs(run(name, x, 0, w, shape, IntegerEpilogue()) - exact).max() / np.abs(exact).max()))
+        worst = max(worst, float(np.abs(convolve_codes(name, x, 0, w, shape, IntegerEpilogue()) - exact).max() / np.abs(exact).max()))
     assert ALGORITHMS[name].accuracy / 4 < worst <= ALGORITHMS[name].accuracy, f"{worst:.2g}"
 
 
@@ -110,8 +97,8 @@ def test_nothing_to_round_is_nothing() -> None:
     """Codes that are all the zero point give the bias alone, whatever the scales of nothing."""
     shape, x, zero, w = problem((1, 9, 6, 6), 5, (1, 1, 1, 1), "uint8")
     for name in plain.SIDES:
-        assert np.all(run(name, np.full_like(x, zero), zero, w, shape, IntegerEpilogue()) == 0)
-        assert np.all(run(name, x, zero, np.zeros_like(w), shape, IntegerEpilogue()) == 0)
+        assert np.all(convolve_codes(name, np.full_like(x, zero), zero, w, shape, IntegerEpilogue()) == 0)
+        assert np.all(convolve_codes(name, x, zero, np.zeros_like(w), shape, IntegerEpilogue()) == 0)
 
 
 def test_chosen_only_where_its_error_is_allowed() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from convolution_contract import PADS, Guarded, odd_shape
+from convolution_contract import PADS, convolve_codes, odd_shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -44,29 +44,6 @@ def any_codes(shape: tuple[int, ...], seed: int, dtype: Any = np.uint8, offset: 
     return array
 
 
-def convolve(
-    name: str,
-    x: Array,
-    zero: int,
-    w: Array,
-    shape: ConvolutionShape,
-    e: IntegerEpilogue | None = None,
-    *,
-    offset: int = 0,
-    threads: int = 2,
-) -> Array:
-    """Run with garbage in the output and in the scratch memory, between guards."""
-    e = e or IntegerEpilogue()
-    batch, channels, *output = shape.output
-    y = Guarded((batch, *output, channels), integer_native.TYPES[e.result], GUARD, 16 + offset)
-    scratch = Guarded((integer_native.workspace_bytes(name, shape, threads),), np.uint8, GUARD)
-    prepared = integer_native.prepare(name, w, shape)
-    integer_native.run_nhwc(name, x, prepared, shape, e, zero=zero, out_nhwk=y.array, workspace=scratch.array, threads=threads)
-    y.check()
-    scratch.check()
-    return y.array
-
-
 def check(name: str, x: tuple[int, ...], w: tuple[int, ...], seed: int, dtype: str = "uint8", offset: int = 0, **attributes: Any) -> bool:
     """Compare sums and codes of one convolution with the plain interpretation; tell whether the algorithm takes it."""
     shape = convolution_shape(x, w, attributes, dtype)
@@ -74,7 +51,7 @@ def check(name: str, x: tuple[int, ...], w: tuple[int, ...], seed: int, dtype: s
         return False
     x_nhwc, zero, w_kcrs, sums = problem(shape, w, seed, offset)
     for e in (IntegerEpilogue(), scaled(shape, seed)):
-        y = convolve(name, x_nhwc, zero, w_kcrs, shape, e, offset=offset // 4 * 4)
+        y = convolve_codes(name, x_nhwc, zero, w_kcrs, shape, e, offset=offset // 4 * 4)
         np.testing.assert_array_equal(y, integers.finish(sums, e), err_msg=f"{x} {w} {attributes}")
     return True
 
@@ -146,7 +123,9 @@ def test_the_largest_sums_do_not_overflow(case: tuple[str, str]) -> None:
             shape = convolution_shape((1, 64, 5, 5), (64, 64 // groups, 3, 3), {"pads": (1, 1, 1, 1), "group": groups}, "uint8")
             if integer_native.supports(case[1], shape):
                 x, w = np.full((1, 5, 5, 64), 255 - zero, np.uint8), np.full((64, 64 // groups, 3, 3), weight, np.int8)
-                np.testing.assert_array_equal(convolve(case[1], x, zero, w, shape), integers.convolve(x, zero, w, shape, IntegerEpilogue()))
+                np.testing.assert_array_equal(
+                    convolve_codes(case[1], x, zero, w, shape), integers.convolve(x, zero, w, shape, IntegerEpilogue())
+                )
 
 
 def test_fusions(case: tuple[str, str]) -> None:
@@ -166,7 +145,7 @@ def test_fusions(case: tuple[str, str]) -> None:
     ):
         for threads in (1, 2, 5):
             np.testing.assert_array_equal(
-                convolve(case[1], x, 99, w, shape, e, threads=threads), integers.convolve(x, 99, w, shape, e), err_msg=str(e)
+                convolve_codes(case[1], x, 99, w, shape, e, threads=threads), integers.convolve(x, 99, w, shape, e), err_msg=str(e)
             )
 
 
@@ -194,7 +173,7 @@ def test_slices_of_wider_tensors(case: tuple[str, str]) -> None:
 
 def test_several_python_threads_at_once(case: tuple[str, str]) -> None:
     shape, x, w = sample(case[1])
-    expected, prepared = convolve(case[1], x, 0, w, shape), integer_native.prepare(case[1], w, shape)
+    expected, prepared = convolve_codes(case[1], x, 0, w, shape), integer_native.prepare(case[1], w, shape)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: integer_native.run_nhwc(case[1], x, prepared, shape, threads=2), range(24)))
     assert all(np.array_equal(y, expected) for y in results)
