@@ -9,12 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from convsmith.kernels import instruction_sets
 from convsmith.training import Training, fit, native_convolution
 from convsmith.training import convolution_ways as ways
 from convsmith.training.native_convolution import NativeConv2d, conv2d, native_convolutions
-
-pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the native module is not built here")
 
 CASES = [
     ((2, 4, 6, 5), (6, 4, 3, 3), (1, 1), (1, 1), (1, 1), 1),
