@@ -7,12 +7,14 @@ from convsmith.graph.rewrite import fold_constants, prune, reads, remove_node, r
 from convsmith.graph.shapes import infer_shapes
 from convsmith.graph.store import load, save
 from convsmith.graph.text import describe
+from convsmith.graph.uses import Uses
 
 __all__ = [
     "Attribute",
     "Graph",
     "Node",
     "Shape",
+    "Uses",
     "Value",
     "describe",
     "dying_values",

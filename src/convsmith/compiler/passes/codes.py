@@ -14,7 +14,7 @@ import numpy as np
 
 from convsmith.compiler.passes.integer_layers import TABLED, Chain, Codes, Weights, integer_layer, scale_and_zero, table_node
 from convsmith.errors import UnsupportedError
-from convsmith.graph import Graph, Node, fold_constants, prune, reads
+from convsmith.graph import Graph, Node, Uses, fold_constants, prune
 
 Array = np.ndarray[Any, Any]
 
@@ -47,8 +47,7 @@ class Folding:
         self.weights: dict[str, Array] = dict(graph.weights)
         self.nodes: list[Node] = []
         self.written: set[str] = set()
-        self.producers = {output: node for node in graph for output in node.outputs}
-        self.outputs = {value.name for value in graph.outputs}
+        self.uses = Uses(graph)
 
     def run(self) -> Graph:
         taken = self._chains()
@@ -74,7 +73,7 @@ class Folding:
         found = {}
         for quantise in self.graph:
             source, nodes = quantise.inputs[0], list[Node]()
-            while quantise.op == "QuantizeLinear" and (node := self.producers.get(source)) is not None and self._alone(source):
+            while quantise.op == "QuantizeLinear" and (node := self.uses.producers.get(source)) is not None and self.uses.alone(source):
                 if node.op in ("QuantizeLinear", "DequantizeLinear"):
                     break
                 nodes.insert(0, node)
@@ -84,9 +83,6 @@ class Folding:
             if nodes:
                 found[quantise.name] = Chain(tuple(nodes), quantise.inputs[0])
         return found
-
-    def _alone(self, value: str) -> bool:
-        return len(reads(self.graph, value)) == 1 and value not in self.outputs
 
     def _quantise(self, node: Node, chain: Chain | None) -> None:
         scale, zero = scale_and_zero(self.weights, node)
@@ -188,7 +184,7 @@ class Folding:
         return name
 
     def fresh(self, name: str) -> str:
-        taken = self.weights.keys() | self.producers.keys() | self.stored.keys() | {value.name for value in self.graph.inputs}
+        taken = self.weights.keys() | self.uses.producers.keys() | self.stored.keys() | {value.name for value in self.graph.inputs}
         return unused(name, taken)
 
     def fresh_node(self, name: str) -> str:

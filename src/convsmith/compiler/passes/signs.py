@@ -10,14 +10,14 @@ References: Courbariaux et al. 2016, arXiv 1602.02830, section 4; Umuroglu et al
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
 from convsmith.errors import UnsupportedError, UsageError
-from convsmith.graph import Graph, Node, prune, reads
+from convsmith.graph import Graph, Node, Uses, prune
 from convsmith.graph.shapes import infer_shapes
 from convsmith.kernels.binary_convolution import fold_thresholds
 
@@ -34,8 +34,8 @@ def fold_signs(graph: Graph) -> Graph:
 
     Their meaning is that of ``kernels.sign_operators``.
     """
-    signs = [found for node in graph if (found := sign_of(graph, node)) is not None]
-    return prune(SignFolding(graph, {sign.node.name: sign for sign in signs}).run()) if signs else graph
+    folding = SignFolding(graph)
+    return prune(folding.run()) if folding.signs else graph
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,19 @@ class Sign:
     nodes: tuple[str, ...]
 
 
-def sign_of(graph: Graph, node: Node) -> Sign | None:
+def sign_of(graph: Graph, uses: Uses, node: Node) -> Sign | None:
     """Return what a ``Where`` is the sign of, or None for any other node."""
     if node.op != "Where" or not _is(graph, node.inputs[1], -1) or not _is(graph, node.inputs[2], 1):
         return None
-    less = producer(graph, node.inputs[0])
+    less = uses.producers.get(node.inputs[0])
     if less is None or less.op != "Less" or less.inputs[1] not in graph.weights:
         return None
     source, factor, inside = less.inputs[0], np.ones((), np.float32), [less.name]
-    product = producer(graph, source)
-    if product is not None and product.op == "Mul" and product.inputs[1] in graph.weights and _alone(graph, source):
+    product = uses.producers.get(source)
+    if product is not None and product.op == "Mul" and product.inputs[1] in graph.weights and uses.alone(source):
         source, factor = product.inputs[0], graph.weights[product.inputs[1]]
         inside.append(product.name)
     return Sign(node, source, factor, graph.weights[less.inputs[1]], tuple(inside))
-
-
-def producer(graph: Graph, value: str) -> Node | None:
-    return next((node for node in graph if value in node.outputs), None)
-
-
-def _alone(graph: Graph, value: str) -> bool:
-    return len(reads(graph, value)) == 1 and value not in {output.name for output in graph.outputs}
 
 
 def _is(graph: Graph, name: str, number: float) -> bool:
@@ -103,17 +95,22 @@ class Layer:
 class SignFolding:
     """One walk over a graph; ``packed`` values exist as bits, and as numbers only where somebody needs these."""
 
-    def __init__(self, graph: Graph, signs: Mapping[str, Sign]) -> None:
-        self.graph, self.signs = graph, signs
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.uses = graph, Uses(graph)
+        self.signs = {node.name: sign for node in graph if (sign := sign_of(graph, self.uses, node)) is not None}
         self.weights: dict[str, Array] = dict(graph.weights)
         self.nodes: list[Node] = []
         self.packed: dict[str, Packed] = {}
         self.unpacked: set[str] = set()
-        self.channels = _channels(graph)
-        self.chains = {name: self._chain(sign) for name, sign in signs.items()}
-        self.heads = {chain[-1].name for chain in self.chains.values() if chain}
+        self.chains = {name: self._chain(sign) for name, sign in self.signs.items()}
+        self.heads = {chain[-1].name: name for name, chain in self.chains.items() if chain}
         self.layers: dict[str, Layer] = {}
         self.inside: set[str] = set()
+
+    @cached_property
+    def channels(self) -> dict[str, int]:
+        """The channels of images and of rows, where a packing needs them."""
+        return _channels(self.graph)
 
     def run(self) -> Graph:
         for node in self.graph:
@@ -128,7 +125,7 @@ class SignFolding:
     def _chain(self, sign: Sign) -> tuple[Node, ...]:
         """Return the poolings before a sign and the layer before these, where nothing else reads what is between."""
         found, source = list[Node](), sign.source
-        while (node := producer(self.graph, source)) is not None and _alone(self.graph, source):
+        while (node := self.uses.producers.get(source)) is not None and self.uses.alone(source):
             found.append(node)
             if node.op in ("Conv", "Gemm"):
                 return tuple(found)
@@ -184,7 +181,7 @@ class SignFolding:
 
     def _unclipped(self, sign: Sign) -> str:
         """Return what a limit before a sign limits, where that changes no sign, else the source itself."""
-        clip = producer(self.graph, sign.source)
+        clip = self.uses.producers.get(sign.source)
         if clip is None or clip.op != "Clip" or np.any(sign.factor != 1):
             return sign.source
         low, high = (self.graph.weights.get(name) if name else None for name in (*clip.inputs[1:3], "", "")[:2])
@@ -203,8 +200,8 @@ class SignFolding:
             self.packed[node.outputs[0]] = Packed(name, source.channels)
             return True
         flat = node.op == "Flatten" and node.attributes.get("axis", 1) == 1
-        flat = flat and node.outputs[0] not in {value.name for value in self.graph.outputs}
-        readers = reads(self.graph, node.outputs[0]) if flat else ()
+        flat = flat and node.outputs[0] not in self.uses.outputs
+        readers = self.uses.readers(node.outputs[0]) if flat else ()
         if readers and all(self._weights(reader, dataclasses.replace(source, flat=True)) is not None for reader in readers):
             self.packed[node.outputs[0]] = dataclasses.replace(source, flat=True)
             return True
@@ -239,9 +236,8 @@ class SignFolding:
             self._emit(self._convolution(layer, node.outputs[0], "float32", layer.scale_k, layer.shift_k))
             return True
         self.layers[node.name] = layer
-        for name, chain in self.chains.items():
-            if chain and chain[-1].name == node.name:
-                self.inside |= {inner.name for inner in chain} | set(self.signs[name].nodes)
+        sign = self.heads[node.name]
+        self.inside |= {inner.name for inner in self.chains[sign]} | set(self.signs[sign].nodes)
         return True
 
     def _convolution(self, layer: Layer, output: str, result: str, first: Array, second: Array) -> Node:
