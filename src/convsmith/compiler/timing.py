@@ -15,7 +15,6 @@ from convsmith.compiler.profiling import Profile, profile
 from convsmith.compiler.program import Program, build
 from convsmith.errors import UsageError
 from convsmith.graph import Graph, Shape
-from convsmith.graph.files import replace_file
 from convsmith.kernels import instruction_set, processor, processor_count, tuning_cache
 
 ROUNDS: Final = 200
@@ -100,13 +99,7 @@ def remember_prices(timing: Timing, prices: Mapping[str, float], path: Path | No
     """Add prices to the file, replacing it at once; False where it cannot be written, which costs only time later."""
     target = path or prices_path()
     try:
-        try:
-            stored = dict(json.loads(target.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            stored = {}
-        stored[timing.key] = {**recall_prices(timing, target), **prices}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, json.dumps(stored, indent=0).encode())
-    except OSError:
-        return False
-    return True
+        stored = dict(json.loads(target.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        stored = {}
+    return tuning_cache.replace(target, {**stored, timing.key: {**recall_prices(timing, target), **prices}})
