@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "convolution.h"
 
@@ -29,6 +30,14 @@ bool holds(const Array<T>& array, size_t bytes) {
 // Elements from the first to beyond the last channel of an image of `pixels` pixels.
 inline size_t span(size_t pixels, int pitch, int channels) {
     return pixels ? (pixels - 1) * size_t(pitch) + size_t(channels) : 0;
+}
+
+// The names of a table of algorithms, in its order.
+template <class Table>
+std::vector<std::string> names_of(const Table& table) {
+    std::vector<std::string> names;
+    for (int i = 0; i < table.count; ++i) names.emplace_back(table.entries[i]->name);
+    return names;
 }
 
 inline size_t input_pixels(const Convolution& v) { return size_t(v.n) * size_t(v.h) * size_t(v.w); }

@@ -54,10 +54,7 @@ const ConvolutionAlgorithm& algorithm_of(const std::string& level, const std::st
 }
 
 std::vector<std::string> convolution_names(const std::string& level) {
-    const convsmith::ConvolutionTable& table = *level_of(level).convolutions;
-    std::vector<std::string> names;
-    for (int i = 0; i < table.count; ++i) names.emplace_back(table.entries[i]->name);
-    return names;
+    return convsmith::names_of(*level_of(level).convolutions);
 }
 
 bool supports(const std::string& level, const std::string& name, const std::vector<int>& sizes) {

@@ -26,10 +26,7 @@ const convsmith::GradientAlgorithm& algorithm_of(const std::string& level, const
 }
 
 std::vector<std::string> gradient_names(const std::string& level) {
-    const convsmith::GradientTable& table = *level_of(level).gradients;
-    std::vector<std::string> names;
-    for (int i = 0; i < table.count; ++i) names.emplace_back(table.entries[i]->name);
-    return names;
+    return convsmith::names_of(*level_of(level).gradients);
 }
 
 bool supports(const std::string& level, const std::string& name, const std::vector<int>& sizes) {

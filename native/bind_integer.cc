@@ -32,10 +32,7 @@ const IntegerAlgorithm& algorithm_of(const std::string& level, const std::string
 }
 
 std::vector<std::string> integer_names(const std::string& level) {
-    const convsmith::IntegerTable& table = *level_of(level).integers;
-    std::vector<std::string> names;
-    for (int i = 0; i < table.count; ++i) names.emplace_back(table.entries[i]->name);
-    return names;
+    return convsmith::names_of(*level_of(level).integers);
 }
 
 bool supports(const std::string& level, const std::string& name, const std::vector<int>& sizes) {
