@@ -3,8 +3,9 @@
 //
 // Packed as integer_gemm.cc packs bytes: windows in runs of 32 numbers, run[pixel][32], and panels[pair][column][2].
 #include "finish.h"
+#include "gemm.h"
 #include "parts.h"
-#include "tiles.h"
+#include "tile_sums.h"
 #include "window_lines.h"
 
 namespace convsmith {
@@ -15,27 +16,16 @@ extern const ConvolutionAlgorithm kBfloat16Gemm;
 namespace {
 
 constexpr int kRun = 32;
-constexpr int kRows = 14, kVectors = 2, kPanel = kVectors * kLanes;
 
-struct Product {
-    long rows, depth;
-    int columns, channels;
-
-    explicit Product(const Convolution& v)
-        : rows(long(v.n) * v.out_h * v.out_w),
-          depth(long(v.r) * v.s * (v.c / v.groups)),
-          columns(v.k / v.groups),
-          channels(v.c / v.groups) {}
+struct Product : WindowProduct {
+    using WindowProduct::WindowProduct;
 
     long pairs() const { return (depth + 1) / 2; }
     int runs() const { return int((depth + kRun - 1) / kRun); }
-    int panels() const { return (columns + kPanel - 1) / kPanel; }
-    int vectors(int panel) const {
-        const int left = columns - panel * kPanel;
-        return left >= kPanel ? kVectors : (left + kLanes - 1) / kLanes;
-    }
+    int panels() const { return panel_count(columns); }
+    int vectors(int panel) const { return panel_vectors(columns, panel); }
     // Numbers of all panels of a group.
-    long panel_numbers() const { return round_up(columns, kLanes) * pairs() * 2; }
+    long panel_numbers() const { return packed_columns(columns, pairs() * 2); }
 };
 
 // How the product is cut into parts, as in convolution_gemm.cc.
@@ -71,7 +61,7 @@ inline __m256i rounded(F v) { return (__m256i)_mm512_cvtneps_pbh((__m512)v); }
 inline void store_rounded(uint16_t* to, F v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rounded(v)); }
 
 template <int R, int V>
-inline void add_pair(__m512 (&sums)[R][V], const uint16_t* a, const uint16_t* b) {
+inline void add_pair(F (&sums)[R][V], const uint16_t* a, const uint16_t* b) {
     __m512i right[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) right[v] = _mm512_loadu_si512(b + v * 2 * kLanes);
@@ -81,15 +71,15 @@ inline void add_pair(__m512 (&sums)[R][V], const uint16_t* a, const uint16_t* b)
         memcpy(&two, a + r * kRun, sizeof two);
         const __m512bh left = (__m512bh)_mm512_set1_epi32(two);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], left, (__m512bh)right[v]);
+        for (int v = 0; v < V; ++v) sums[r][v] = (F)_mm512_dpbf16_ps((__m512)sums[r][v], left, (__m512bh)right[v]);
     }
 }
 
-using Multiply = void (*)(const uint16_t* a, long step, long pairs, const uint16_t* b, float* tile);
+using MultiplyPairs = void (*)(const uint16_t* a, long step, long pairs, const uint16_t* b, float* tile);
 
 template <int R, int V>
 void multiply(const uint16_t* a, long step, long pairs, const uint16_t* b, float* tile) {
-    __m512 sums[R][V] = {};
+    F sums[R][V] = {};
     for (; pairs > 0; pairs -= kRun / 2, a += step) {
         const int count = pairs < kRun / 2 ? int(pairs) : kRun / 2;
         int d = 0;
@@ -99,27 +89,15 @@ void multiply(const uint16_t* a, long step, long pairs, const uint16_t* b, float
         }
         for (; d < count; ++d, b += V * 2 * kLanes) add_pair<R, V>(sums, a + d * 2, b);
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store(tile + (r * V + v) * kLanes, (F)sums[r][v]);
-    }
+    store_tile(tile, V * kLanes, sums);
 }
 
-template <int R>
-constexpr void fill_table(Multiply (&table)[kRows][kVectors]) {
-    table[R - 1][0] = multiply<R, 1>;
-    table[R - 1][1] = multiply<R, 2>;
-    if constexpr (R > 1) fill_table<R - 1>(table);
-}
-
-struct Table {
-    Multiply table[kRows][kVectors] = {};
-    constexpr Table() { fill_table<kRows>(table); }
+struct Kernels {
+    template <int R, int V>
+    static constexpr MultiplyPairs kernel = multiply<R, V>;
 };
 
-static_assert(kVectors == 2, "the table holds tiles of one and of two vectors");
-constexpr Table kernels;
+constexpr TileTable<MultiplyPairs, kRows, kVectors, Kernels> tiles;
 
 // Packs a window whose channels are whole vectors: `to` is its row in the first run, `step` from run to run.
 void pack_vectors(const Convolution& v, const Window<float>& window, int channels, uint16_t* to, long step) {
@@ -164,7 +142,7 @@ void multiply_part(void* context, size_t part, int worker) {
     const Cut& cut = job.cut;
     const int chunk = int(part % cut.chunks), group = int(part / cut.chunks % job.shape.groups);
     const long first = long(part / cut.chunks / job.shape.groups) * cut.block_rows;
-    const Tiles<kRows> rows(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
+    const Blocks rows(int(p.rows - first < cut.block_rows ? p.rows - first : cut.block_rows));
     float* const memory = job.workers + worker * round_up(cut.worker_floats(p), kLanes);
     uint16_t* const packed = reinterpret_cast<uint16_t*>(memory);
     pack_windows(job, group, first, rows.rows, packed, memory + p.runs() * cut.run_step() / 2);
@@ -176,8 +154,8 @@ void multiply_part(void* context, size_t part, int worker) {
         for (int block = 0; block < rows.count; ++block) {
             const int begin = rows.begin(block), size = rows.begin(block + 1) - begin;
             const int vectors = p.vectors(panel);
-            kernels.table[size - 1][vectors - 1](packed + begin * kRun, cut.run_step(), p.pairs(),
-                                                 weights + long(panel) * kPanel * p.pairs() * 2, tile);
+            tiles.kernel(size, vectors)(packed + begin * kRun, cut.run_step(), p.pairs(),
+                                        weights + long(panel) * kPanel * p.pairs() * 2, tile);
             const int left = p.columns - panel * kPanel;
             finish_tile(tile, vectors * kLanes, size, job.epilogue, job.y, job.shape.y_pitch, first + begin,
                         group * p.columns + panel * kPanel, left < kPanel ? left : kPanel);

@@ -8,6 +8,7 @@
 #include "finish.h"
 #include "gemm.h"
 #include "parts.h"
+#include "tile_sums.h"
 #include "window_lines.h"
 
 namespace convsmith {
@@ -22,20 +23,6 @@ struct Runs {
     long run, line, step;
 };
 
-template <int R, int V>
-inline void add_products(F (&sums)[R][V], const float* const (&pixels)[(R + kGroup - 1) / kGroup], long step, long d,
-                         const float* b) {
-    F columns[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) columns[v] = load(b + v * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-        const F element = all(pixels[r / kGroup][r % kGroup * step + d]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] += element * columns[v];
-    }
-}
-
 // c[pixel][column] = the sum over all runs; the weights follow each other in the order of the runs.
 using MultiplyRuns = void (*)(const float* a, const Runs& runs, const float* b, float* c);
 
@@ -48,34 +35,25 @@ void multiply_runs(const float* a, const Runs& runs, const float* b, float* c) {
         const float* pixels[kPointers];
 #pragma GCC unroll 8
         for (int i = 0; i < kPointers; ++i) pixels[i] = a + i * kGroup * step;
+        const auto add = [&](long d) {
+            add_products(sums, [&](int r) { return pixels[r / kGroup][r % kGroup * step + d]; }, b);
+        };
         long d = 0;
         for (; d + 3 <= runs.run; d += 3) {
 #pragma GCC unroll 4
-            for (int i = 0; i < 3; ++i, b += V * kLanes) add_products<R, V>(sums, pixels, step, d + i, b);
+            for (int i = 0; i < 3; ++i, b += V * kLanes) add(d + i);
         }
-        for (; d < runs.run; ++d, b += V * kLanes) add_products<R, V>(sums, pixels, step, d, b);
+        for (; d < runs.run; ++d, b += V * kLanes) add(d);
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store(c + (r * V + v) * kLanes, sums[r][v]);
-    }
-}
-
-template <int R>
-constexpr void fill(MultiplyRuns (&table)[kRows][kVectors]) {
-    table[R - 1][0] = multiply_runs<R, 1>;
-    table[R - 1][1] = multiply_runs<R, 2>;
-    if constexpr (R > 1) fill<R - 1>(table);
+    store_tile(c, V * kLanes, sums);
 }
 
 struct Kernels {
-    MultiplyRuns table[kRows][kVectors] = {};
-    constexpr Kernels() { fill<kRows>(table); }
+    template <int R, int V>
+    static constexpr MultiplyRuns kernel = multiply_runs<R, V>;
 };
 
-static_assert(kVectors == 2, "the table holds tiles of one and of two vectors");
-constexpr Kernels kernels;
+constexpr TileTable<MultiplyRuns, kRows, kVectors, Kernels> tiles;
 
 struct Plan {
     long line, bands;  // floats of a padded line; bands of an image
@@ -143,8 +121,8 @@ void convolve_band(void* context, size_t part, int worker) {
         for (int row = first; row < end; ++row)
             for (int block = 0; block < blocks.count; ++block) {
                 const int begin = blocks.begin(block), pixels = blocks.begin(block + 1) - begin;
-                kernels.table[pixels - 1][vectors - 1](lines + (row - first) * v.stride_h * p.line + begin * runs.step,
-                                                       runs, job.weights + depth * panel * kPanel, tile);
+                tiles.kernel(pixels, vectors)(lines + (row - first) * v.stride_h * p.line + begin * runs.step, runs,
+                                              job.weights + depth * panel * kPanel, tile);
                 finish_tile(tile, vectors * kLanes, pixels, job.epilogue, job.y, v.y_pitch,
                             (n * v.out_h + row) * v.out_w + begin, panel * kPanel, left < kPanel ? left : kPanel);
             }

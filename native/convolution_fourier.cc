@@ -11,6 +11,7 @@
 #include "fourier.h"
 #include "gemm.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -44,18 +45,12 @@ void multiply_complex(const float* a, long block_step, int channels, const float
     for (int r = 0; r < R; ++r) store_point(sums + r * kPoint, re[r], im[r]);
 }
 
-template <int R>
-constexpr void fill(MultiplyComplex (&table)[kRows]) {
-    table[R - 1] = multiply_complex<R>;
-    if constexpr (R > 1) fill<R - 1>(table);
-}
-
 struct Kernels {
-    MultiplyComplex table[kRows] = {};
-    constexpr Kernels() { fill<kRows>(table); }
+    template <int R, int>
+    static constexpr MultiplyComplex kernel = multiply_complex<R>;
 };
 
-constexpr Kernels kernels;
+constexpr TileTable<MultiplyComplex, kRows, 1, Kernels> tiles;
 
 struct Plan {
     int side, points, blocks, panels;     // blocks of channels and panels of outputs, a vector each
@@ -77,13 +72,12 @@ struct Plan {
         group = kMost / (long(points) * (blocks + panels) * kPoint);
         if (group < kRows) group = kRows;
         if (group > tiles) group = tiles;
-        window_step = odd_step(group * blocks * kPoint);
-        sum_step = odd_step(group * panels * kPoint);
+        window_step = odd_lines(group * blocks * kPoint);
+        sum_step = odd_lines(group * panels * kPoint);
     }
 
     // 16 MiB of windows and sums at a time: they stay in the third-level cache.
     static constexpr long kMost = (long(16) << 20) / long(sizeof(float));
-    static constexpr long odd_step(long floats) { return round_up(floats, kDepth) | kDepth; }
     long window_floats() const { return points * window_step; }
     long sum_floats() const { return points * sum_step; }
     long weight_point() const { return long(panels) * kPoint; }  // times channels
@@ -149,8 +143,8 @@ void multiply_part(void* context, size_t part, int) {
     for (int panel = 0; panel < p.panels; ++panel, weights += long(channels) * kPoint, sums += job.count * kPoint)
         for (int b = 0; b < rows.count; ++b) {
             const int begin = rows.begin(b);
-            kernels.table[rows.begin(b + 1) - begin - 1](windows + begin * kPoint, job.count * kPoint, channels,
-                                                         weights, sums + begin * kPoint);
+            tiles.kernel(rows.begin(b + 1) - begin, 1)(windows + begin * kPoint, job.count * kPoint, channels, weights,
+                                                       sums + begin * kPoint);
         }
 }
 
@@ -203,8 +197,7 @@ template <int T>
 struct Fourier {
     // Smaller kernels are Winograd's; a tile should hold more outputs than kernel.
     static bool supports(const Convolution& v) {
-        return v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 && v.groups == 1 &&
-               v.r <= T / 4 * 3 && v.s <= T / 4 * 3 && v.r * v.s >= 9;
+        return is_dense(v) && v.r <= T / 4 * 3 && v.s <= T / 4 * 3 && v.r * v.s >= 9;
     }
     static size_t prepared_floats(const Convolution& v) {
         const Plan p(v, T);

@@ -14,17 +14,7 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
-// The matrix product of one group: `rows` output pixels, `columns` output channels, `depth` products a sum.
-struct Product {
-    long rows, depth;
-    int columns, channels;
-
-    explicit Product(const Convolution& v)
-        : rows(long(v.n) * v.out_h * v.out_w),
-          depth(long(v.r) * v.s * (v.c / v.groups)),
-          columns(v.k / v.groups),
-          channels(v.c / v.groups) {}
-};
+using Product = WindowProduct;
 
 // How the product is cut into parts: row blocks that stay in the second-level cache when packed, and, where these are
 // too few for the threads, chunks of panels.

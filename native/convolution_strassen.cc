@@ -20,17 +20,12 @@ namespace {
 constexpr int kProducts = 7;
 constexpr long kTile = long(kRows) * kPanel;
 
-struct Product {
-    long rows, depth,
-        half;            // `half` is that of the depth, a multiple of kDepth; the second one is filled up with zeros
-    int columns, pairs;  // a panel of the first half of the outputs and one of the second
+struct Product : WindowProduct {
+    long half;  // of the depth, a multiple of kDepth; the second one is filled up with zeros
+    int pairs;  // a panel of the first half of the outputs and one of the second
 
     explicit Product(const Convolution& v)
-        : rows(long(v.n) * v.out_h * v.out_w),
-          depth(long(v.r) * v.s * v.c),
-          half(round_up((depth + 1) / 2, kDepth)),
-          columns(v.k),
-          pairs((panel_count(v.k) + 1) / 2) {}
+        : WindowProduct(v), half(round_up((depth + 1) / 2, kDepth)), pairs((panel_count(columns) + 1) / 2) {}
 
     long pair_floats() const { return kProducts * half * kPanel; }
     // Floats of the seven left factors of so many rows.

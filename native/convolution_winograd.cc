@@ -35,9 +35,6 @@ struct Transforms {
     constexpr int taps() const { return rows() * columns(); }
 };
 
-// A step between points that is an odd number of cache lines, so that the points of a tile spread over the sets.
-constexpr long odd_step(long floats) { return round_up(floats, kDepth) | kDepth; }
-
 constexpr int kChannels = 64;  // of one part of transforming windows
 
 struct Plan {
@@ -73,10 +70,10 @@ struct Plan {
         if (fused && threads > 1 && blocks < 8 * threads) blocks = round_up(blocks, threads);
         block = (tiles + blocks - 1) / blocks;
         blocks = (tiles + block - 1) / block;
-        window_step = odd_step(packed_rows(block, depth));
-        sum_step = odd_step(block * kPanel);
+        window_step = odd_lines(packed_rows(block, depth));
+        sum_step = odd_lines(block * kPanel);
         chunk = depth < kChannels ? depth : kChannels;
-        weight_step = odd_step(long(chunk) * kPanel);
+        weight_step = odd_lines(long(chunk) * kPanel);
         // At most about 16 MiB of windows at a time.
         group = fused ? 1 : (long(16) << 20) / long(sizeof(float)) / (points * window_step);
         if (group < 1) group = 1;
@@ -290,11 +287,8 @@ struct Winograd {
     static constexpr Transforms kTransforms = {
         AH, MH, AW, MW, forward_tile<AH, AW>, kernel_panel<AH, kR, AW, kS>, inverse_tile<AH, MH, AW, MW>};
 
-    static bool plain(const Convolution& v) {
-        return v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 && v.groups == 1;
-    }
-    static bool supports(const Convolution& v) { return plain(v) && v.r == kR && v.s == kS; }
-    static bool supports_parts(const Convolution& v) { return plain(v) && v.r > kR && v.s > kS; }
+    static bool supports(const Convolution& v) { return is_dense(v) && v.r == kR && v.s == kS; }
+    static bool supports_parts(const Convolution& v) { return is_dense(v) && v.r > kR && v.s > kS; }
     static size_t prepared_floats(const Convolution& v) {
         const Plan p(v, kTransforms, 1);
         return size_t(packed_columns(v.k, p.depth) * (p.stored ? p.points : kTransforms.taps()));

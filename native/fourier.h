@@ -72,6 +72,34 @@ inline void store_point(float* to, F re, F im) {
     store(to + kLanes, im);
 }
 
+// The spectra of two sequences of T real numbers, `re` and `im` before they were transformed as one, times 2 * half: T
+// / 2
+// + 1 points each, `step` floats apart.
+template <int T>
+inline void store_spectra(const F (&re)[T], const F (&im)[T], float half, float* first, float* second, long step) {
+#pragma GCC unroll 32
+    for (int i = 0; i <= T / 2; ++i, first += step, second += step) {
+        const int back = (T - i) % T;
+        store_point(first, half * (re[i] + re[back]), half * (im[i] - im[back]));
+        store_point(second, half * (im[i] + im[back]), half * (re[back] - re[i]));
+    }
+}
+
+// Two such spectra as the one of the first sequence plus i times the second.
+template <int T>
+inline void load_spectra(const float* first, const float* second, long step, F (&re)[T], F (&im)[T]) {
+#pragma GCC unroll 32
+    for (int i = 0; i <= T / 2; ++i, first += step, second += step) {
+        const F a_re = load(first), a_im = load(first + kLanes), b_re = load(second), b_im = load(second + kLanes);
+        re[i] = a_re - b_im;
+        im[i] = a_im + b_re;
+        if (i > 0 && i < T / 2) {
+            re[T - i] = a_re + b_im;
+            im[T - i] = b_re - a_im;
+        }
+    }
+}
+
 // Transforms rows `row` and `row` + 1 of the tile: twice their spectra to the scratch memory. read(row, column) is the
 // vector there.
 template <int T, class Read>
@@ -84,14 +112,7 @@ inline void forward_rows(const Read& read, int row, float* scratch) {
         im[j] = read(row + 1, j);
     }
     transform<T>(re, im);
-    float* const first = scratch + row * kRow;
-    float* const second = first + kRow;
-#pragma GCC unroll 32
-    for (int j = 0; j <= T / 2; ++j) {
-        const int back = (T - j) % T;
-        store_point(first + j * kPoint, re[j] + re[back], im[j] - im[back]);
-        store_point(second + j * kPoint, im[j] + im[back], re[back] - re[j]);
-    }
+    store_spectra<T>(re, im, 1.0f, scratch + row * kRow, scratch + (row + 1) * kRow, kPoint);
 }
 
 // Transforms column `column` of the scratch memory, of complex numbers, into its points.
@@ -121,14 +142,8 @@ inline void forward_real_columns(const float* scratch, float* to, long step) {
         im[i] = load(scratch + i * kRow + T / 2 * kPoint);
     }
     transform<T>(re, im);
-    float* first = to + long(T / 2 - 1) * T * step;
-    float* second = first + long(T / 2 + 1) * step;
-#pragma GCC unroll 32
-    for (int i = 0; i <= T / 2; ++i, first += step, second += step) {
-        const int back = (T - i) % T;
-        store_point(first, 0.5f * (re[i] + re[back]), 0.5f * (im[i] - im[back]));
-        store_point(second, 0.5f * (im[i] + im[back]), 0.5f * (re[back] - re[i]));
-    }
+    float* const first = to + long(T / 2 - 1) * T * step;
+    store_spectra<T>(re, im, 0.5f, first, first + long(T / 2 + 1) * step, step);
 }
 
 // Twice the transform of a tile: point p to to[p * step]. `rows`: only the first so many rows (an even number) are not
@@ -162,18 +177,8 @@ template <int T>
 inline void inverse_real_columns(const float* from, long step, float* scratch) {
     constexpr int kRow = (T / 2 + 1) * kPoint;
     F re[T], im[T];
-    const float* first = from + long(T / 2 - 1) * T * step;
-    const float* second = first + long(T / 2 + 1) * step;
-#pragma GCC unroll 32
-    for (int i = 0; i <= T / 2; ++i, first += step, second += step) {
-        const F a_re = load(first), a_im = load(first + kLanes), b_re = load(second), b_im = load(second + kLanes);
-        re[i] = a_re - b_im;
-        im[i] = a_im + b_re;
-        if (i > 0 && i < T / 2) {
-            re[T - i] = a_re + b_im;
-            im[T - i] = b_re - a_im;
-        }
-    }
+    const float* const first = from + long(T / 2 - 1) * T * step;
+    load_spectra<T>(first, first + long(T / 2 + 1) * step, step, re, im);
     transform<T>(im, re);
 #pragma GCC unroll 32
     for (int i = 0; i < T; ++i) {
@@ -189,19 +194,8 @@ inline void inverse_fourier(const float* from, long step, int rows, float* scrat
     for (int column = 1; column < T / 2; ++column) inverse_column<T>(from, step, column, scratch);
     inverse_real_columns<T>(from, step, scratch);
     for (int row = 0; row < rows; row += 2) {
-        const float* first = scratch + row * kRow;
-        const float* second = first + kRow;
         F re[T], im[T];
-#pragma GCC unroll 32
-        for (int j = 0; j <= T / 2; ++j, first += kPoint, second += kPoint) {
-            const F a_re = load(first), a_im = load(first + kLanes), b_re = load(second), b_im = load(second + kLanes);
-            re[j] = a_re - b_im;
-            im[j] = a_im + b_re;
-            if (j > 0 && j < T / 2) {
-                re[T - j] = a_re + b_im;
-                im[T - j] = b_re - a_im;
-            }
-        }
+        load_spectra<T>(scratch + row * kRow, scratch + (row + 1) * kRow, kPoint, re, im);
         transform<T>(im, re);
 #pragma GCC unroll 32
         for (int j = 0; j < T; ++j) {

@@ -38,6 +38,9 @@ inline long packed_rows(long rows, long depth) { return rows * round_up(depth, k
 // Floats of all panels of a right factor; the last is only as many vectors wide as it needs.
 inline long packed_columns(long columns, long depth) { return depth * round_up(columns, kLanes); }
 
+// At least so many floats in an odd number of cache lines: steps of these spread over the sets of a cache.
+constexpr long odd_lines(long floats) { return round_up(floats, kDepth) | kDepth; }
+
 inline int panel_count(int columns) { return (columns + kPanel - 1) / kPanel; }
 
 inline int panel_vectors(int columns, int panel) {

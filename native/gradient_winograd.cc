@@ -19,7 +19,7 @@ struct Transforms {
     int a, m;
     void (*forward)(const Convolution&, const Tile&, int channel, float* to, long step);
     void (*gradient)(const float* dy, long pitch, long line, int rows, int columns, int count, float* to, long step);
-    void (*inverse)(const float* from, long from_step, float* to, long to_step);
+    void (*inverse)(float* sums, long step);
 
     constexpr int points() const { return a * a; }
     constexpr int taps() const { return (a - m + 1) * (a - m + 1); }
@@ -42,34 +42,20 @@ void gradient_vector(const float* dy, long pitch, long line, int rows, int colum
 #pragma GCC unroll 8
         for (int i = 0; i < A; ++i) half[i][j] = o[i];
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < A; ++i) {
-        F o[A];
-        kernel<A, M>(half[i], o);
-#pragma GCC unroll 8
-        for (int j = 0; j < A; ++j) store(to + (i * A + j) * step, o[j]);
-    }
+    kernel_rows<A>(half, to, step);
 }
 
-// Transforms a vector of sums back: point t at from[t * from_step], tap t to to[t * to_step].
+// Transforms a vector of sums back in place: point t, then tap t, at sums[t * step].
 template <int A, int R>
-void sums_vector(const float* from, long from_step, float* to, long to_step) {
+void sums_vector(float* sums, long step) {
     F half[R][A];
-#pragma GCC unroll 8
-    for (int j = 0; j < A; ++j) {
-        F t[A], o[R];
-#pragma GCC unroll 8
-        for (int i = 0; i < A; ++i) t[i] = load(from + (i * A + j) * from_step);
-        inverse<A, R>(t, o);
-#pragma GCC unroll 8
-        for (int i = 0; i < R; ++i) half[i][j] = o[i];
-    }
+    inverse_columns<A>(sums, step, half);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
         F o[R];
         inverse<A, R>(half[i], o);
 #pragma GCC unroll 8
-        for (int j = 0; j < R; ++j) store(to + (i * R + j) * to_step, o[j]);
+        for (int j = 0; j < R; ++j) store(sums + (i * R + j) * step, o[j]);
     }
 }
 
@@ -101,7 +87,6 @@ struct Plan {
     }
 
     static constexpr long kFewest = 16, kFar = (long(4) << 20) / long(sizeof(float));
-    static constexpr long odd_lines(long floats) { return round_up(floats, kDepth) | kDepth; }
 
     long right_floats(const Transforms& t) const { return t.points() * right_point; }
     long worker_floats(const Transforms& t) const {
@@ -189,8 +174,7 @@ void write_unit(const Work& w, int i, int j) {
     const int tile = w.share.first_tile + i, panel = w.share.first_panel + j, vectors = panel_vectors(v.k, panel);
     const int begin = rows.begin(tile), size = rows.begin(tile + 1) - begin;
     float* const sums = w.sums + (j * w.share.tiles + i) * w.job.plan.unit_floats;
-    for (int at = 0; at < size * vectors * kLanes; at += kLanes)
-        t.inverse(sums + at, kOuterTile, sums + at, kOuterTile);
+    for (int at = 0; at < size * vectors * kLanes; at += kLanes) t.inverse(sums + at, kOuterTile);
     write_taps(sums, kOuterTile, t.taps(), begin, size, v.c, vectors, long(panel) * kPanel, v.k - panel * kPanel,
                w.job.dw_kcrs);
 }
@@ -228,10 +212,7 @@ struct Gradient {
     static constexpr int kR = A - M + 1;
     static constexpr Transforms kTransforms = {A, M, forward_vector<A, A>, gradient_vector<A, M>, sums_vector<A, kR>};
 
-    static bool supports(const Convolution& v) {
-        return v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 && v.groups == 1 &&
-               v.r == kR && v.s == kR;
-    }
+    static bool supports(const Convolution& v) { return is_dense(v) && v.r == kR && v.s == kR; }
     static size_t workspace_bytes(const Convolution& v, int threads) {
         return workspace_floats(v, kTransforms, threads) * sizeof(float);
     }

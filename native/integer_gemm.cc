@@ -15,17 +15,10 @@ namespace {
 
 constexpr int kRun = 64;
 
-// The matrix product of one group.
-struct Product {
-    long rows, depth;
-    int channels;
+struct Product : WindowProduct {
     Panels panels;
 
-    explicit Product(const Convolution& v)
-        : rows(long(v.n) * v.out_h * v.out_w),
-          depth(long(v.r) * v.s * (v.c / v.groups)),
-          channels(v.c / v.groups),
-          panels{v.k / v.groups, (depth + 3) / 4} {}
+    explicit Product(const Convolution& v) : WindowProduct(v), panels{columns, (depth + 3) / 4} {}
 
     int runs() const { return int((depth + kRun - 1) / kRun); }
 };
@@ -152,8 +145,7 @@ void multiply_part(void* context, size_t part, int worker) {
     for (int panel = chunk * cut.chunk_panels; panel < end && panel < p.panels.count(); ++panel)
         for (int tile = 0; tile < rows.count; ++tile) {
             const int begin = rows.begin(tile), column = panel * kTileColumns;
-            const Target target{job.finish, first + begin, group * p.panels.columns + column,
-                                p.panels.columns - column};
+            const Target target{job.finish, first + begin, group * p.columns + column, p.columns - column};
             multiply_codes(rows.begin(tile + 1) - begin, p.panels.vectors(panel))(
                 packed + begin * kRun, kRun, job.runs, weights + p.panels.offset(panel), target);
         }
@@ -173,7 +165,7 @@ void prepare(const Convolution& v, const int8_t* w_kcrs, void* prepared) {
     int8_t* const panels = static_cast<int8_t*>(prepared) + weight_sums_bytes(v);
     for (int group = 0; group < v.groups; ++group)
         p.panels.fill(panels + group * p.panels.bytes(), [&](int column, long place) {
-            const long k = long(group) * p.panels.columns + column, c = place % p.channels, tap = place / p.channels;
+            const long k = long(group) * p.columns + column, c = place % p.channels, tap = place / p.channels;
             return place < p.depth ? w_kcrs[(k * p.channels + c) * taps + tap] : int8_t(0);
         });
 }

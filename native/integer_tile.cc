@@ -69,24 +69,16 @@ void multiply(const uint8_t* a, long pitch, const Runs& runs, const int8_t* b, c
     finish_tile(tile, R, V, target);
 }
 
-template <int R>
-constexpr void fill_table(MultiplyCodes (&table)[kTileRows][kTileVectors]) {
-    table[R - 1][0] = multiply<R, 1>;
-    table[R - 1][1] = multiply<R, 2>;
-    if constexpr (R > 1) fill_table<R - 1>(table);
-}
-
-struct Table {
-    MultiplyCodes table[kTileRows][kTileVectors] = {};
-    constexpr Table() { fill_table<kTileRows>(table); }
+struct Kernels {
+    template <int R, int V>
+    static constexpr MultiplyCodes kernel = multiply<R, V>;
 };
 
-static_assert(kTileVectors == 2, "the table holds tiles of one and of two vectors");
-constexpr Table tiles;
+constexpr TileTable<MultiplyCodes, kTileRows, kTileVectors, Kernels> tiles;
 
 }  // namespace
 
-MultiplyCodes multiply_codes(int rows, int vectors) { return tiles.table[rows - 1][vectors - 1]; }
+MultiplyCodes multiply_codes(int rows, int vectors) { return tiles.kernel(rows, vectors); }
 
 }  // namespace CONVSMITH_LEVEL
 }  // namespace convsmith

@@ -9,6 +9,7 @@
 #include "integer_levels.h"
 #include "integer_tile.h"
 #include "parts.h"
+#include "windows.h"
 
 namespace convsmith {
 namespace CONVSMITH_LEVEL {
@@ -459,8 +460,7 @@ struct IntegerForm {
     static constexpr Form kForm{A, M};
 
     static bool supports(const Convolution& v) {
-        return v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 && v.groups == 1 &&
-               v.r == A - M + 1 && v.s == A - M + 1 && v.c <= kMostProducts / 9;
+        return is_dense(v) && v.r == A - M + 1 && v.s == A - M + 1 && v.c <= kMostProducts / 9;
     }
     static size_t prepared_bytes(const Convolution& v) {
         const Plan p(v, kForm, 1);

@@ -17,6 +17,27 @@ struct Tiles {
     int begin(int tile) const { return int(long(rows) * tile / count); }
 };
 
+// The kernels of tiles of 1 to Rows rows and 1 to Vectors vectors of columns, Kernels::kernel<rows, vectors>, in a
+// table that the compiler fills.
+template <class Function, int Rows, int Vectors, class Kernels>
+class TileTable {
+  public:
+    constexpr TileTable() { fill<Rows, Vectors>(); }
+    Function kernel(int rows, int vectors) const { return table_[rows - 1][vectors - 1]; }
+
+  private:
+    template <int R, int V>
+    constexpr void fill() {
+        table_[R - 1][V - 1] = Kernels::template kernel<R, V>;
+        if constexpr (V > 1)
+            fill<R, V - 1>();
+        else if constexpr (R > 1)
+            fill<R - 1, Vectors>();
+    }
+
+    Function table_[Rows][Vectors] = {};
+};
+
 // Parts that keep all threads busy to the end.
 constexpr long wanted_parts(int threads) { return threads > 1 ? 4L * threads : 1; }
 

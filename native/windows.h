@@ -7,6 +7,23 @@ namespace convsmith {
 namespace CONVSMITH_LEVEL {
 namespace {
 
+// Whether neighbouring outputs see neighbouring pixels of all channels, as tiles that overlap need it.
+inline bool is_dense(const Convolution& v) {
+    return v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 && v.groups == 1;
+}
+
+// The matrix product of one group: `rows` output pixels, `columns` output channels, `depth` products a sum.
+struct WindowProduct {
+    long rows, depth;
+    int columns, channels;
+
+    explicit WindowProduct(const Convolution& v)
+        : rows(long(v.n) * v.out_h * v.out_w),
+          depth(long(v.r) * v.s * (v.c / v.groups)),
+          columns(v.k / v.groups),
+          channels(v.c / v.groups) {}
+};
+
 // The window of one output pixel in one group of channels of an image whose pixels lie `pitch` elements apart; `next`
 // goes on to the pixel after it.
 template <class T>

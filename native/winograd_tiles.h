@@ -3,6 +3,7 @@
 
 #include "finish.h"
 #include "gemm.h"
+#include "windows.h"
 #include "winograd_transforms.h"
 
 namespace convsmith {
@@ -68,6 +69,18 @@ void forward_tile(const Convolution& v, const Tile& tile, int begin, int end, in
     }
 }
 
+// Transforms the rows of one vector of a kernel whose columns are: point t to to[t * step].
+template <int AW, int AH, int S>
+inline void kernel_rows(const F (&half)[AH][S], float* to, long step) {
+#pragma GCC unroll 8
+    for (int i = 0; i < AH; ++i) {
+        F o[AW];
+        kernel<AW, S>(half[i], o);
+#pragma GCC unroll 8
+        for (int j = 0; j < AW; ++j) store(to + (i * AW + j) * step, o[j]);
+    }
+}
+
 // Transforms one vector of columns: tap t at from[t * from_step], point t to to[t * to_step].
 template <int AH, int R, int AW, int S>
 inline void kernel_vector(const float* from, long from_step, float* to, long to_step) {
@@ -81,13 +94,7 @@ inline void kernel_vector(const float* from, long from_step, float* to, long to_
 #pragma GCC unroll 8
         for (int i = 0; i < AH; ++i) half[i][s] = o[i];
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < AH; ++i) {
-        F o[AW];
-        kernel<AW, S>(half[i], o);
-#pragma GCC unroll 8
-        for (int j = 0; j < AW; ++j) store(to + (i * AW + j) * to_step, o[j]);
-    }
+    kernel_rows<AW>(half, to, to_step);
 }
 
 // Weights of `channels` channels and one panel: from[channel][tap][column] to to[point][channel][column].
@@ -98,11 +105,9 @@ void kernel_panel(const float* from, int channels, int width, float* to, long po
             kernel_vector<AH, R, AW, S>(from + column, width, to + column, point_step);
 }
 
-// Transforms one vector of a tile's sums back and stores the outputs that exist.
-template <int AH, int MH, int AW, int MW>
-inline void inverse_vector(const float* from, long step, const Convolution& v, const Tile& tile, int channel,
-                           const Epilogue& epilogue, float* y) {
-    F half[MH][AW];
+// Transforms the columns of one vector of sums back, point t at from[t * step].
+template <int AH, int MH, int AW>
+inline void inverse_columns(const float* from, long step, F (&half)[MH][AW]) {
 #pragma GCC unroll 8
     for (int j = 0; j < AW; ++j) {
         F t[AH], o[MH];
@@ -112,6 +117,14 @@ inline void inverse_vector(const float* from, long step, const Convolution& v, c
 #pragma GCC unroll 8
         for (int i = 0; i < MH; ++i) half[i][j] = o[i];
     }
+}
+
+// Transforms one vector of a tile's sums back and stores the outputs that exist.
+template <int AH, int MH, int AW, int MW>
+inline void inverse_vector(const float* from, long step, const Convolution& v, const Tile& tile, int channel,
+                           const Epilogue& epilogue, float* y) {
+    F half[MH][AW];
+    inverse_columns<AH>(from, step, half);
     for (int i = 0; i < MH && i < tile.rows; ++i) {
         F o[MW];
         inverse<AW, MW>(half[i], o);
