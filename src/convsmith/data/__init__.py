@@ -1,6 +1,6 @@
 """Images in: every source becomes a Dataset, every split the network's uint8 pixels. Loads no torch."""
 
-from convsmith.data.dataset import Dataset, Problem, Split, SplitName, source_name
+from convsmith.data.dataset import Dataset, Problem, Split, SplitName, source_name, spread
 from convsmith.data.decode import MAX_PIXELS, read_image
 from convsmith.data.findings import Finding, exclusion_list, read_list
 from convsmith.data.health import Health, check
@@ -44,6 +44,7 @@ __all__ = [
     "read_list",
     "resize",
     "source_name",
+    "spread",
     "stream",
     "to_channels",
 ]

@@ -88,6 +88,11 @@ class Dataset:
         return {name: np.bincount(split.labels, minlength=len(self.classes)) for name, split in self.splits.items()}
 
 
+def spread(count: int, most: int = 0) -> NDArray[np.int64]:
+    """Return the places of at most ``most`` of ``count`` images, evenly spread from the first to the last; 0 takes all."""
+    return np.unique(np.linspace(0, count - 1, min(most or count, count)).astype(np.int64))
+
+
 def source_name(path: Path) -> str:
     """The short name of a data source: its last path part."""
     return path.resolve().name

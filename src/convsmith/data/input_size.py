@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith.data.dataset import Dataset, Split
+from convsmith.data.dataset import Dataset, Split, spread
 from convsmith.data.images import EncodedSplit, ResidentSplit
 from convsmith.data.loader import batches
 from convsmith.data.preprocess import Preprocess, ResizeMode
@@ -33,7 +33,7 @@ def choose_preprocess(
     mode, why = _mode(sizes, height, width, resize)
     blank = tuple([0.5] * dataset.channels)
     trial = Preprocess(height, width, dataset.channels, mode, mean=blank, std=blank)
-    rows = np.unique(np.linspace(0, len(dataset.train) - 1, min(SAMPLE, len(dataset.train))).astype(np.int64))
+    rows = spread(len(dataset.train), SAMPLE)
     mean, std = moments(dataset.train, trial, rows, workers)
     colour = "grey" if dataset.channels == 1 else "RGB"
     return Preprocess(height, width, dataset.channels, mode, mean=mean, std=std), (

@@ -15,6 +15,7 @@ from convsmith.graph import Graph, Value, prune
 from convsmith.interop import aten
 from convsmith.interop.recorder import Array, Recorder, Shape
 from convsmith.interop.torch_module import GraphModule
+from convsmith.models.modes import in_evaluation
 
 __all__ = ["GraphModule", "read", "write"]
 
@@ -33,12 +34,8 @@ def read(module: nn.Module, example_shape: Shape = (1, 3, 224, 224), name: str =
     """
     if isinstance(module, GraphModule):
         return module.to_graph()
-    training = {part: part.training for part in module.modules()}
-    try:
-        program = trace(module.eval(), tuple(example_shape))
-    finally:
-        for part, mode in training.items():
-            part.training = mode
+    with in_evaluation(module):
+        program = trace(module, tuple(example_shape))
     return Walk(module, program, name or type(module).__name__.lower()).graph()
 
 

@@ -36,10 +36,12 @@ class Config(Settings):
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Measure every way of averaging that the run allows and write averages.json."""
+    from convsmith import data
+
     described = record.read_json("dataset.json")
     dataset = sources.reopen(described, record, workers=config.workers)
     split = averages.part_of(dataset, config.part)
-    rows = averages.rows(split, config.images)
+    rows = data.spread(len(split), config.images)
     found = averages.prepare(runs.open(record.folder), config.others, dataset, record, draws=config.draws, workers=config.workers)
 
     def done(count: int) -> None:

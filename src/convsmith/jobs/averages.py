@@ -43,13 +43,6 @@ def part_of(dataset: Dataset, part: str) -> Split:
     return parts[part]
 
 
-def rows(split: Split, limit: int) -> NDArray[np.int64]:
-    """Return the places of up to ``limit`` images, evenly spread; 0 takes all."""
-    import numpy as np
-
-    return np.unique(np.linspace(0, len(split) - 1, min(limit or len(split), len(split))).astype(np.int64))
-
-
 def read(
     methods: Sequence[Method],
     members: Mapping[str, Member],
@@ -121,8 +114,8 @@ def _add_dropout(ways: Ways, network: trained.Trained, draws: int) -> None:
 def _add_checkpoints(
     ways: Ways, network: trained.Trained, dataset: Dataset, listener: runs.Listener, only: str | None, workers: int
 ) -> None:
-    """Add the ensemble of the run's snapshots, their mean, and the best of them as a soup."""
-    from convsmith.training import snapshots
+    """Add the ensemble of the run's snapshots, and their mean."""
+    from convsmith.training import snapshots, soups
     from convsmith.training.averaging import Member, Method, Reading
 
     kept = snapshots.load(network.run.folder / "checkpoints")
@@ -136,7 +129,7 @@ def _add_checkpoints(
         ways.methods.append(Method("checkpoints", f"{len(kept)} snapshots of the run", readings))
     if only in (None, "swa"):
         listener.progress("mean of weights", 0, 1)
-        ways.members["swa"] = Member(_mean(network, kept, dataset, workers), network.preprocess)
+        ways.members["swa"] = Member(_restored(network, soups.mean(kept), dataset, workers), network.preprocess)
         listener.progress("mean of weights", 1, 1)
         ways.methods.append(Method("swa", f"one network: the mean of {len(kept)} snapshots' weights", (Reading("swa"),)))
 
@@ -197,12 +190,6 @@ def _soup(
     if len(used) == 1:
         return _with(network.module, ingredients[used[0]]), used
     return _restored(network, weights, dataset, workers), used
-
-
-def _mean(network: trained.Trained, states: Sequence[Weights], dataset: Dataset, workers: int) -> nn.Module:
-    from convsmith.training import soups
-
-    return _restored(network, soups.mean(states), dataset, workers)
 
 
 def _restored(network: trained.Trained, weights: Weights, dataset: Dataset, workers: int) -> nn.Module:

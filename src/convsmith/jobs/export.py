@@ -51,9 +51,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
 
     Raises: ParityError when the file predicts another class than the network; it is then left as ``*.failed``.
     """
-    import numpy as np
-
-    from convsmith import analysis, report, targets, training
+    from convsmith import analysis, data, report, targets, training
 
     target = targets.TARGETS[config.to]
     if config.plan is not None and target.plans == "none":
@@ -68,7 +66,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         )
     dataset = dataset or sources.reopen(record.read_json("dataset.json"), record, workers=config.workers)
     split = dataset.splits.get("val") or dataset.test
-    rows = np.unique(np.linspace(0, len(split) - 1, min(config.images or len(split), len(split))).astype(np.int64))
+    rows = data.spread(len(split), config.images)
     record.progress("export", 0, 1)
     logits = training.score(network.module, split, network.preprocess, workers=config.workers)[rows]
     more = planned.planned(plan, network, dataset, config.workers)

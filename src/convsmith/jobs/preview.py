@@ -70,10 +70,10 @@ def draw(split: Split, preprocess: Preprocess, augment: Augment, *, rows: int, e
     import numpy as np
     import torch
 
-    from convsmith.data import batches
+    from convsmith.data import batches, spread
     from convsmith.training.augmentation import augmented, colour_axes, mixed, stored_preprocess, to_input
 
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(rows, len(split))).astype(np.int64))
+    chosen = spread(len(split), rows)
     plain = np.concatenate([x for x, _, _ in batches(split, preprocess, 64, order=chosen)])
     stored = np.concatenate([x for x, _, _ in batches(split, stored_preprocess(preprocess, augment), 64, order=chosen)])
     axes = colour_axes(stored) if augment.lighting and preprocess.channels == 3 else None

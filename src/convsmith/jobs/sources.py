@@ -95,7 +95,6 @@ def pixels(split: Split, preprocess: Preprocess, limit: int, workers: int) -> tu
 
     from convsmith import data
 
-    count = min(limit or len(split), len(split))
-    rows = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    rows = data.spread(len(split), limit)
     parts = [data.normalise(x, preprocess) for x, _, _ in data.batches(split, preprocess, 256, order=rows, workers=workers)]
     return np.concatenate(parts), split.labels[rows]

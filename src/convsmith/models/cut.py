@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from convsmith.errors import UsageError
+from convsmith.models.modes import in_evaluation
 
 
 class CutNetwork(nn.Module):
@@ -59,14 +60,8 @@ def cut(network: nn.Module, stage: str, classes: int, shape: tuple[int, int, int
 
 
 def _maps(body: nn.Module, stage: str, shape: tuple[int, int, int]) -> int:
-    modes = [(part, part.training) for part in body.modules()]
-    body.eval()
-    try:
-        with torch.inference_mode():
-            found = body(torch.zeros(1, *shape))
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with in_evaluation(body), torch.inference_mode():
+        found = body(torch.zeros(1, *shape))
     if found.dim() != 4:
         raise UsageError(f"{stage!r} gives no maps but {tuple(found.shape[1:])}; cut at a stage before it")
     return int(found.shape[1])

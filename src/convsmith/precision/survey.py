@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convsmith.errors import UsageError
+from convsmith.models.modes import in_evaluation
 from convsmith.precision.interception import Call, Interceptor, tensors_in
 from convsmith.precision.operators import FUSED, MOVES
 from convsmith.precision.site import Site
@@ -25,18 +26,15 @@ def survey(network: nn.Module, example: tuple[Tensor, ...], loss: Loss | None) -
 
     Nothing of the network changes: buffers are put back, modes and torch's generator too.
     """
-    modes = [(module, module.training) for module in network.modules()]
     buffers = {name: value.clone() for name, value in network.state_dict().items()}
     sites: dict[Call, Site] = {}
     settled: set[Call] = set()
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with in_evaluation(network), torch.random.fork_rng(devices=[]), torch.no_grad():
             for training in (True, False):
                 _Walk(network.train(training), sites, settled).run(example, loss)
     finally:
         network.load_state_dict(buffers)
-        for module, training in modes:
-            module.training = training
     _name(sites, network)
     return sites
 

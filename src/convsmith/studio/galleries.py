@@ -137,7 +137,7 @@ def _check(asked: Images, work: Work) -> Health:
 
 def mean_image(split: Split) -> NDArray[np.uint8]:
     """Return the mean of up to 500 evenly spread images, each squashed to one size: uint8 ``(rows, columns, channels)``."""
-    rows = np.unique(np.linspace(0, len(split) - 1, min(MEAN_IMAGES, len(split))).astype(np.int64))
+    rows = data.spread(len(split), MEAN_IMAGES)
     first = split.image(int(rows[0]))
     height, width = (min(SIDE_PX, side) for side in first.shape[:2])
     channels = max(split.image(int(row)).shape[2] for row in rows[:20])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from convsmith.data import batches, normalise
+from convsmith.data import batches, normalise, spread
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
 from convsmith.models.speednet import SpeedNet
@@ -18,7 +18,7 @@ def begin(network: nn.Module, dataset: Dataset, preprocess: Preprocess, *, worke
     """Whiten the patches of a speednet on up to 1,000 training images, evenly spread; False, and nothing done, for every other."""
     if not isinstance(network, SpeedNet):
         return False
-    rows = np.unique(np.linspace(0, len(dataset.train) - 1, min(IMAGES, len(dataset.train))).astype(np.int64))
+    rows = spread(len(dataset.train), IMAGES)
     parts = [normalise(x, preprocess) for x, _, _ in batches(dataset.train, preprocess, 256, order=rows, workers=workers)]
     network.whiten(torch.from_numpy(np.concatenate(parts)))
     return True

@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import nn
 
-from convsmith.data import EncodedSplit, batches, jpeg, pixels
+from convsmith.data import EncodedSplit, batches, jpeg, pixels, spread
 from convsmith.data.dataset import Dataset, Split
 from convsmith.data.loader import threads_suffice
 from convsmith.data.packed import Extent
@@ -126,7 +126,7 @@ def diagnose(
 
 def _some(split: Split, images: int) -> Split:
     """Return evenly spread images of a split."""
-    rows = np.unique(np.linspace(0, len(split) - 1, min(images, len(split))).astype(np.int64))
+    rows = spread(len(split), images)
     if isinstance(split, EncodedSplit):
         return dataclasses.replace(
             split,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from convsmith.data.preprocess import Preprocess, normalise, resize
 from convsmith.errors import UsageError, near
+from convsmith.models.modes import in_evaluation
 
 MAPS: Final = 16
 BINS: Final = 32
@@ -90,7 +90,7 @@ def explain(
     small = resize(image, preprocess)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     x_nchw = torch.from_numpy(normalise(small[None], preprocess)).to(device)
-    with _still(module), torch.enable_grad():
+    with in_evaluation(module), torch.enable_grad():
         seen, logits = watch(module, x_nchw.requires_grad_())
         if logits.ndim != 2 or len(logits) != 1:
             raise UsageError(f"the network gives an array of {tuple(logits.shape)} for one image; explained are scores of classes")
@@ -213,15 +213,3 @@ def _place(seen: dict[str, torch.Tensor], layer: str | None) -> str:
     if layer not in maps:
         raise UsageError(f"{layer!r} is no layer with rows and columns.{near(layer, maps)} Allowed are {', '.join(maps)}")
     return layer
-
-
-@contextmanager
-def _still(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode for the time of the block, and give every part its own mode back."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -14,6 +14,7 @@ from torch import nn
 from convsmith.data import batches
 from convsmith.data.dataset import Split
 from convsmith.data.preprocess import Preprocess
+from convsmith.models.modes import in_evaluation
 from convsmith.training.augmentation import to_input
 
 BATCH = 32
@@ -110,15 +111,9 @@ def extract(
 
 
 def _pass(network: nn.Module, x_nhwc: torch.Tensor, preprocess: Preprocess) -> None:
-    modes = [(part, part.training) for part in network.modules()]
-    network.eval()
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    try:
-        with torch.inference_mode():
-            network(to_input(x_nhwc.to(device), preprocess))
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with in_evaluation(network), torch.inference_mode():
+        network(to_input(x_nhwc.to(device), preprocess))
 
 
 def extract_below(

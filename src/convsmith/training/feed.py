@@ -14,7 +14,7 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from convsmith.data import Waits, batches, pixels, stream
+from convsmith.data import Waits, batches, pixels, spread, stream
 from convsmith.data.dataset import Split
 from convsmith.data.images import EncodedSplit
 from convsmith.data.jpeg import Clock
@@ -91,7 +91,7 @@ class Feed:
         """Return the colour axes of the training images for PCA lighting, from at most 1,000 of them evenly spread; None without it."""
         if not self.config.augment.lighting or self.stored.channels != 3:
             return None
-        rows = np.unique(np.linspace(0, len(self.split) - 1, min(AXES_IMAGES, len(self.split))).astype(np.int64))
+        rows = spread(len(self.split), AXES_IMAGES)
         if self.x_nhwc is not None:
             return colour_axes(self.x_nhwc[torch.from_numpy(rows)].numpy())
         return colour_axes(np.concatenate([x for x, _, _ in batches(self.split, self.stored, 64, order=rows, workers=self.config.workers)]))

@@ -19,6 +19,7 @@ from convsmith.training.config import Training
 from convsmith.training.feed import FULL_BATCH_PART
 from convsmith.training.ledger import Ledger
 from convsmith.training.network import device_of
+from convsmith.training.optimizers import moments
 from convsmith.training.scoring import fitting_batch
 from convsmith.training.updates import Arithmetic
 
@@ -102,11 +103,6 @@ def arithmetics(config: Training) -> list[Arithmetic]:
     tried = planning.candidates(config, device_of(config))
     wide = [arithmetic for arithmetic in tried if arithmetic.precision == "float32"]
     return wide or list(tried)
-
-
-def moments(config: Training) -> int:
-    """Return how many numbers the optimizer keeps per weight."""
-    return 2 if config.optimizer != "sgd" else int(config.momentum > 0)
 
 
 def part_images(config: Training) -> int:

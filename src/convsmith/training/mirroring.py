@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convsmith.data import batches
+from convsmith.data import batches, spread
 from convsmith.data.dataset import Split
 from convsmith.data.preprocess import Preprocess
 
@@ -43,7 +43,7 @@ class Mirroring:
 
 def ask(split: Split, preprocess: Preprocess) -> Mirroring:
     """Compare up to 2,000 evenly spread images, at 16 pixels a side, with each other and with their mirror images."""
-    rows = np.unique(np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(np.int64))
+    rows = spread(len(split), SAMPLE)
     small = Preprocess(
         min(SIDE, preprocess.height),
         min(SIDE, preprocess.width),

@@ -70,6 +70,11 @@ def block_groups(parts: Iterable[Block], config: Training) -> list[dict[str, Any
     return found
 
 
+def moments(config: Training) -> int:
+    """Return how many numbers the optimizer keeps per weight."""
+    return 2 if config.optimizer != "sgd" else int(config.momentum > 0)
+
+
 def build(module: nn.Module, config: Training, blocks: tuple[Block, ...] = ()) -> torch.optim.Optimizer:
     """Return the optimizer, torch's own where it has it, with the rate of the configuration; ``blocks``: with rates of their own."""
     if config.optimizer == "muon":

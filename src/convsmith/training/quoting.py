@@ -16,6 +16,7 @@ from convsmith.training.config import Training
 from convsmith.training.feed import Feed, fits, pixel_bytes
 from convsmith.training.footprint import moments
 from convsmith.training.network import device_of
+from convsmith.training.optimizers import moments
 from convsmith.training.processes import Team
 from convsmith.training.surroundings import settings
 from convsmith.training.updates import Arithmetic, Updater

@@ -12,6 +12,7 @@ from torch import nn
 from convsmith.data import batches
 from convsmith.data.dataset import Split
 from convsmith.data.preprocess import Preprocess
+from convsmith.models.modes import in_evaluation
 from convsmith.training.augmentation import to_input
 
 
@@ -34,14 +35,8 @@ def fitting_batch(preprocess: Preprocess) -> int:
 def logits_of(module: nn.Module, images: Iterable[torch.Tensor], preprocess: Preprocess, *, channels_last: bool = False) -> torch.Tensor:
     """Return the logits of batches of uint8 NHWC images, float32 ``(n, classes)`` on the processor."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.inference_mode():
-            found = [module(to_input(x.to(device), preprocess, channels_last)).float().cpu() for x in images]
-    finally:
-        for part, training in modes:
-            part.training = training
+    with in_evaluation(module), torch.inference_mode():
+        found = [module(to_input(x.to(device), preprocess, channels_last)).float().cpu() for x in images]
     return torch.cat(found) if found else torch.zeros(0, 0)
 
 

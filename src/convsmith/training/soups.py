@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from convsmith.data import batches
+from convsmith.data import batches, spread
 from convsmith.data.dataset import Split
 from convsmith.data.preprocess import Preprocess
 from convsmith.errors import UsageError
+from convsmith.models.modes import in_evaluation
 from convsmith.training.augmentation import to_input
 
 Weights = Mapping[str, torch.Tensor]
@@ -62,20 +62,17 @@ def restore_norms(module: nn.Module, split: Split, preprocess: Preprocess, *, ba
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     if not norms:
         return 0
-    rows = np.unique(np.linspace(0, len(split) - 1, min(NORM_IMAGES, len(split))).astype(np.int64))
-    modes, momenta = [(part, part.training) for part in module.modules()], [norm.momentum for norm in norms]
-    module.eval()
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum, norm.training = None, True  # None: every batch counts alike
-        with torch.inference_mode():
+    rows = spread(len(split), NORM_IMAGES)
+    momenta = [norm.momentum for norm in norms]
+    with in_evaluation(module), torch.inference_mode():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum, norm.training = None, True  # None: every batch counts alike
             for x, _, _ in batches(split, preprocess, batch, order=rows, workers=workers):
                 if len(x) > 1:
                     module(to_input(torch.from_numpy(x), preprocess))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for part, mode in modes:
-            part.training = mode
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return len(rows)

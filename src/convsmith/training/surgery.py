@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import torch
 from torch import nn
@@ -57,5 +56,5 @@ def worst_third(module: nn.Module, dataset: Dataset, config: Training, preproces
     """Return the third whose weights the images pull at most, and why in one sentence."""
     found = relative_gradients(module, dataset, config, preprocess)
     third = max(found, key=lambda name: found[name])
-    told = ", ".join(f"{name} {value:.2g}" for name, value in itertools.islice(found.items(), 3))
+    told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
     return third, f"its gradient is the largest part of its weights ({told})"
