@@ -10,7 +10,7 @@ from PIL import Image
 
 from convsmith import jobs, runs
 from convsmith.errors import UsageError
-from convsmith.jobs import doctor, train
+from convsmith.jobs import doctor, preparation, train
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_it_mends_huge_pictures_and_train_takes_its_settings(tmp_path: Path, mon
     assert "bottleneck: decode" in text and "times as fast" in text and "convsmith train --config doctor.yaml" in text
     settings = jobs.compose(train.Config, file=Path("doctor.yaml"))
     assert settings.data == "doctor.pack" and settings.training.resident is False and settings.size == 32
-    assert train.prepare(settings, runs.Unrecorded()).model == "smallnet"
+    assert preparation.prepare(settings, runs.Unrecorded()).model == "smallnet"
     with pytest.raises(UsageError, match=r"'doctor.yaml' exists already; name another file with --settings-file"):
         jobs.perform("doctor", {**config, "apply": True})
     assert "To apply it" in doctor.lines(jobs.perform("doctor", config).result)

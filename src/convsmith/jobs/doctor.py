@@ -10,7 +10,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import train
+from convsmith.jobs import preparation, train
 from convsmith.jobs.amount import Amount
 from convsmith.jobs.settings import text as notation
 from convsmith.jobs.text import percent, printable, size, table
@@ -47,11 +47,11 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     return found
 
 
-def _diagnosed(config: Config, record: runs.Listener) -> tuple[Diagnosis, train.Prepared]:
+def _diagnosed(config: Config, record: runs.Listener) -> tuple[Diagnosis, preparation.Prepared]:
     from convsmith.training.diagnosis import diagnose
 
-    prepared = train.prepare(config, runs.Unrecorded())
-    module = train.build(prepared, config)
+    prepared = preparation.prepare(config, runs.Unrecorded())
+    module = preparation.build(prepared, config)
     diagnosis = diagnose(
         module,
         prepared.dataset,
@@ -64,7 +64,7 @@ def _diagnosed(config: Config, record: runs.Listener) -> tuple[Diagnosis, train.
     return diagnosis, prepared
 
 
-def _mended(config: Config, fix: Fix, prepared: train.Prepared, record: runs.Listener) -> Config:
+def _mended(config: Config, fix: Fix, prepared: preparation.Prepared, record: runs.Listener) -> Config:
     """Return the settings with the fix in them, every choice that was made for the images kept; writes the pack where there is one."""
     settings = prepared.training.model_dump()
     changed = {key: value for key, value in fix.settings.items() if key in Training.model_fields}

@@ -13,7 +13,7 @@ from convsmith.training.config import Training
 if TYPE_CHECKING:
     from torch import nn
 
-    from convsmith.jobs.train import Prepared
+    from convsmith.jobs.preparation import Prepared
 
 
 def find(

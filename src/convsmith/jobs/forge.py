@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from convsmith import runs
-from convsmith.jobs import bench, export, precision, shrink, train, trained
+from convsmith.jobs import bench, export, precision, preparation, shrink, train, trained
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import text
 from convsmith.jobs.text import percent, printable, size, table
@@ -40,19 +40,15 @@ class Config(train.Config):
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Train, test, and carry the network through every later stage; each writes its files into the run as soon as it is done."""
     settings = _training(config)
-    prepared = train.prepare(settings, record)
-    train.write_prepared(prepared, settings, record)
-    record.write_json("quote.json", {"quoted": train.quote_of(prepared, train.build(prepared, settings))})
-    record.event("quote", **record.read_json("quote.json")["quoted"])
-    result = train.finish(prepared, settings, record, resume=False)
-    record.write_json("trained.json", result)
+    prepared = train.begin(settings, record)
+    record.write_json("trained.json", train.finish(prepared, settings, record, resume=False))
     return _ship(config, prepared, record)
 
 
 def resume(config: Config, record: runs.Record) -> dict[str, Any]:
     """Go on where the run stopped; a stage that had come to its end is not done again."""
     settings = _training(config)
-    prepared = train.prepared_of(settings, record)
+    prepared = preparation.reopen(settings, record)
     if not runs.open(record.folder).has("trained.json"):
         record.write_json("trained.json", train.finish(prepared, settings, record, resume=True))
     return _ship(config, prepared, record)
@@ -69,7 +65,7 @@ def _training(config: Config) -> train.Config:
     return train.Config.model_validate(given | {"time": config.time * TRAINING_SHARE if config.time else None})
 
 
-def _ship(config: Config, prepared: train.Prepared, record: runs.Record) -> dict[str, Any]:
+def _ship(config: Config, prepared: preparation.Prepared, record: runs.Record) -> dict[str, Any]:
     """Look at the cost, find the fewest bits, export with proof, and measure; return the result of the verb."""
     from convsmith import analysis
 
@@ -105,7 +101,7 @@ def _shrink(config: Config, where: str) -> shrink.Config:
     )
 
 
-def _find_bits(config: precision.Config, record: runs.Record, prepared: train.Prepared) -> None:
+def _find_bits(config: precision.Config, record: runs.Record, prepared: preparation.Prepared) -> None:
     found = precision.run(config, record, dataset=prepared.dataset)
     decision = {"stage": "bits", "choice": found["chosen"] or "float32", "reason": found["text"]}
     record.write_json("decisions.json", [*prepared.decisions, decision])

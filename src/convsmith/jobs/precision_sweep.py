@@ -10,7 +10,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import sources, train, trained
+from convsmith.jobs import preparation, sources, train, trained
 from convsmith.jobs.configuration import validate
 from convsmith.jobs.kept import Kept
 from convsmith.jobs.settings import Settings, positional
@@ -130,10 +130,10 @@ def _trained_curves(config: Config, record: runs.Record, model: str, kept: Kept[
         train.Config,
         {"data": config.data, "model": model, "epochs": config.epochs, "workers": config.workers, "device": "cpu", "threads": 1},
     )
-    prepared = train.prepare(settings, record)
+    prepared = preparation.prepare(settings, record)
 
     def build(seed: int) -> Any:
-        return train.build(prepared, settings.model_copy(update={"seed": seed}))
+        return preparation.build(prepared, settings.model_copy(update={"seed": seed}))
 
     trainer = RecipeTrainer(prepared.dataset, prepared.preprocess, build, prepared.training, config.workers)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
-from convsmith.errors import UsageError
+from convsmith.errors import DivergenceError, UsageError
 from convsmith.jobs import sources, trained
 from convsmith.jobs.configuration import validate
 from convsmith.training.config import Training
@@ -54,9 +54,7 @@ class RecipeTrainer:
         split = self.dataset.test if share >= 1 or "val" not in self.dataset.splits else self.dataset.val
         try:
             fit = self._fit(module, plan, share, seed)
-        except UsageError as error:
-            if "no longer a number" not in str(error):
-                raise
+        except DivergenceError as error:
             return Outcome(0.0, len(split), failed=str(error))
         logits = training.score(fit.network, split, self.preprocess, workers=self.training.workers)
         losses = tuple(float(page["loss"]) for page in fit.history)
