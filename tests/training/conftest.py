@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
+from convsmith.training import Fit, Training, fit
 
 
 class ListSplit:
@@ -71,3 +73,31 @@ def make_net() -> Callable[..., nn.Module]:
         )
 
     return build
+
+
+class Stop(Exception):
+    """Ends a training from its progress function."""
+
+
+@pytest.fixture
+def stopped_and_resumed(dataset: Dataset, preprocess: Preprocess) -> Callable[..., Fit]:
+    """Return a function that trains a network, is stopped after update ``at``, and goes on with a new one from the checkpoint."""
+
+    def run(
+        build: Callable[[], nn.Module],
+        config: Training,
+        folder: Path,
+        at: int,
+        *,
+        images: Dataset = dataset,
+        read_by: Preprocess = preprocess,
+    ) -> Fit:
+        def stop(stage: str, done: float, total: float, **_: object) -> None:
+            if stage == "train" and done == at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            fit(build(), images, config, preprocess=read_by, checkpoints_in=folder, progress=stop)
+        return fit(build(), images, config, preprocess=read_by, checkpoints_in=folder, resume=True)
+
+    return run

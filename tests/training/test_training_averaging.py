@@ -162,21 +162,11 @@ def test_dropped_connections_are_a_mask_of_the_weights(make_net) -> None:
         Training(drop_connect=0.5, plan=Plan().to_dict())
 
 
-def test_noise_is_of_the_training_alone_and_survives_a_resume(make_net, dataset, preprocess, tmp_path) -> None:
+def test_noise_is_of_the_training_alone_and_survives_a_resume(make_net, dataset, preprocess, stopped_and_resumed, tmp_path) -> None:
     config = Training(epochs=3, dropout=0.3, drop_connect=0.2, checkpoint_s=0, snapshots=3, **FAST)
     whole = fit(make_net(norm=True), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path / "whole")
     assert whole.module[3].p == 0.0
-
-    class Stop(Exception):
-        pass
-
-    def stop(stage: str, done: float, total: float, **_: object) -> None:
-        if stage == "train" and done == 17:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(make_net(norm=True), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path / "cut", progress=stop)
-    again = fit(make_net(norm=True), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path / "cut", resume=True)
+    again = stopped_and_resumed(lambda: make_net(norm=True), config, tmp_path / "cut", 17)
     assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in whole.module.state_dict().items())
     first, second = (snapshots.load(tmp_path / name) for name in ("whole", "cut"))
     assert len(first) == len(second) == 3

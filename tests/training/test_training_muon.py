@@ -71,7 +71,7 @@ def test_all_else_learns_by_torchs_adamw_at_a_twentieth_of_the_rate() -> None:
     torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-5, atol=1e-6)
 
 
-def test_the_recipe_trains_whitens_and_resumes(make_split, tmp_path) -> None:
+def test_the_recipe_trains_whitens_and_resumes(make_split, stopped_and_resumed, tmp_path) -> None:
     from convsmith.data.dataset import Dataset
     from convsmith.data.preprocess import Preprocess
 
@@ -94,17 +94,7 @@ def test_the_recipe_trains_whitens_and_resumes(make_split, tmp_path) -> None:
     whole = fit(build(), dataset, config, preprocess=preprocess)
     assert whole.best_accuracy > 0.9
     assert torch.equal(whole.module.whitening.weight, build().whitening.weight)
-
-    class Stop(Exception):
-        pass
-
-    def stop(stage: str, done: float, total: float, **_: object) -> None:
-        if stage == "train" and done == 13:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(build(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, progress=stop)
-    again = fit(build(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, resume=True)
+    again = stopped_and_resumed(build, config, tmp_path, 13, images=dataset, read_by=preprocess)
     assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in whole.module.state_dict().items())
     assert not begin(nn.Linear(2, 2), dataset, preprocess)
 

@@ -115,20 +115,10 @@ def test_the_head_learns_alone_first_and_blocks_follow_from_the_top(dataset, pre
 
 
 @pytest.mark.parametrize("kind", ["head_first", "fine_tune"])
-def test_resume_ends_as_if_it_had_never_stopped(kind: str, dataset, preprocess, tmp_path) -> None:
+def test_resume_ends_as_if_it_had_never_stopped(kind: str, dataset, preprocess, stopped_and_resumed, tmp_path) -> None:
     config = Training(epochs=4, optimizer="adamw", checkpoint_s=0, transfer={"strategy": kind, "anchor": 0.1}, **FAST)
     whole = fit(Deep(), dataset, config, preprocess=preprocess)
-
-    class Stop(Exception):
-        pass
-
-    def stop(stage: str, done: float, total: float, **_: object) -> None:
-        if stage == "train" and done == 11:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(Deep(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, progress=stop)
-    again = fit(Deep(), dataset, config, preprocess=preprocess, checkpoints_in=tmp_path, resume=True)
+    again = stopped_and_resumed(Deep, config, tmp_path, 11)
     assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in whole.module.state_dict().items())
 
 
