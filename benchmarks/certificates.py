@@ -167,7 +167,7 @@ def remembered(path: Path) -> dict[str, dict[str, Any]]:
 def main() -> None:
     """Do what is not done, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--state", type=Path, default=Path("certificates.state"), help="folder of what is done")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--nets", nargs="*", default=list(SOURCES))
     parser.add_argument("--runs", nargs="*", default=[])

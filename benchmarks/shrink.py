@@ -8,8 +8,9 @@ runs in PyTorch, eager and channels last, and in our engine. 2 threads; what is 
 rows that fall short are kept.
 
 Each network of Torch-Pruning is trained by the loop, the teacher and for the time that ours had; `peer --untrained` leaves them as they are
-and takes them to lose nothing, which favours them. Needs CONVSMITH_DATA, and torch_pruning on PYTHONPATH for the peer. The steps are
-separate calls, since each needs the machine for itself: shrink.py ours --state DIR [--time 200s]; peer; times [--compile]; page
+and takes them to lose nothing, which favours them. Needs CONVSMITH_DATA, and torch_pruning on PYTHONPATH for the peer. Where each step
+needs the machine for itself, they are separate calls: shrink.py ours --state DIR [--time 200s]; peer; times [--compile]; page. Without one
+all are done, the peer where it is installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from convsmith.models.convention import TORCHVISION
 from convsmith.targets import measure
 
 THREADS, ROUNDS, BATCHES = 2, 9, (1, 16)
+STEPS = ("ours", "peer", "times", "page")
 WEIGHTS = "weights/resnet20_cifar10/resnet20-12fca82f.th"
 RATIOS = (0.2, 0.35, 0.5)
 MAX_DROP, FASTER, OVER_PEER, WITHIN = 0.5, 3.0, 1.5, 0.10
@@ -255,8 +258,8 @@ def cell(times: dict[str, Any], name: str, batch: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=["ours", "peer", "times", "page"])
-    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("steps", nargs="*", choices=STEPS, default=[step for step in STEPS if step != "peer" or find_spec("torch_pruning")])
+    parser.add_argument("--state", type=Path, default=Path("shrink.state"), help="folder of what the steps leave to each other")
     parser.add_argument("--time", default="200s")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--untrained", action="store_true", help="do not train what Torch-Pruning gives, and take it to lose nothing")
@@ -265,14 +268,14 @@ def main() -> None:
     state = options.state
     state.mkdir(parents=True, exist_ok=True)
     root = Path(os.environ.get("CONVSMITH_DATA", "."))
-    if options.step == "ours":
+    if "ours" in options.steps:
         (state / "ours.json").write_text(json.dumps(ours(state, root, options.time), indent=1))
-    elif options.step == "peer":
+    if "peer" in options.steps:
         (state / "peer.json").write_text(json.dumps(peer(state, root, not options.untrained), indent=1))
-    elif options.step == "times":
+    if "times" in options.steps:
         (state / "predicted.json").write_text(json.dumps(predictions(state, root), indent=1))
         (state / "times.json").write_text(json.dumps(compared(state, root, options.compile), indent=1))
-    else:
+    if "page" in options.steps:
         notes = __doc__.split("\n\n")[1].replace("\n", " ") if __doc__ else ""
         text = f"# Shrink: ResNet-20 on CIFAR-10\n\n{notes}\n\n{page(state)}\n"
         (RESULTS / "shrink.md").write_text(text + footer(("convsmith", "torch", "numpy")).replace(f"--state {state}", "--state DIR"))
