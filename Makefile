@@ -32,7 +32,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'native/*.cc' 'native/*.h')
 
-bench: $(VENV)/dev.stamp  ## every claim of docs/results again (about an hour; needs CONVSMITH_DATA)
+bench: $(VENV)/dev.stamp  ## every claim of docs/results again (hours; needs CONVSMITH_DATA)
 	@missed=; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; OMP_WAIT_POLICY=PASSIVE $(BIN)/python $$file || missed="$$missed $$file"; done; \
 	if [ -n "$$missed" ]; then echo "not reached:$$missed"; exit 1; fi
 

@@ -108,12 +108,12 @@ def test_errors_are_one_json_document_too(call_json: Callable[..., tuple[int, di
 
 
 def test_an_unexpected_error_is_told_without_traceback_unless_asked(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from convsmith.jobs import train
+    from convsmith.jobs import preparation
 
     def fail(*_: object) -> None:
         raise RuntimeError("broken inside")
 
-    monkeypatch.setattr(train, "prepare", fail)
+    monkeypatch.setattr(preparation, "prepare", fail)
     code, out, err = call("train", "digits", "--out", tmp_path / "run")
     assert code == 1 and out == "" and "Traceback" not in err
     assert "error: unexpected RuntimeError: broken inside" in err and "set CONVSMITH_DEBUG=1 to see where" in err
@@ -122,7 +122,7 @@ def test_an_unexpected_error_is_told_without_traceback_unless_asked(call: Call, 
 
 
 def test_memory_and_disk_are_code_4(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convsmith.jobs import train
+    from convsmith.jobs import preparation
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "weights.bin")
@@ -130,9 +130,9 @@ def test_memory_and_disk_are_code_4(call: Call, monkeypatch: pytest.MonkeyPatch)
     def memory(*_: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes: not enough memory")
 
-    monkeypatch.setattr(train, "prepare", full)
+    monkeypatch.setattr(preparation, "prepare", full)
     code, _, err = call("train", "digits")
     assert code == 4 and "error: the disk is full while writing weights.bin; free some space" in err
-    monkeypatch.setattr(train, "prepare", memory)
+    monkeypatch.setattr(preparation, "prepare", memory)
     code, _, err = call("train", "digits")
     assert code == 4 and "error: the memory ran out; use a smaller batch (--batch)" in err

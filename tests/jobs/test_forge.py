@@ -63,6 +63,10 @@ def test_bits_that_the_test_images_do_not_confirm_are_told(outcome: jobs.Outcome
     assert "int5 within 0.5 points of the validation images, not confirmed (98.00 % against 99.00 % on the test images)" in told
     told = forge.lines({**outcome.result, "bits": bits | {"confirmed": tested | {"drop": 0.5}}})
     assert "int5 within 0.5 points (98.00 %" in told
+    smaller = {"name": "int8", "ms": 0.0125, "speedup": 1.53, "file_bytes": 168_000, "folder": "shrink/int8", "drop": 0.1, "test": None}
+    told = forge.lines({**outcome.result, "shrink": smaller})
+    assert "int8 in shrink/int8: 0.0125 ms an image, 1.5 times as fast as float32 in the same engine, 168 kB, 0.10 points lost" in told
+    assert "nothing that was tried is quicker than float32" in forge.lines({**outcome.result, "shrink": smaller | {"name": "float32"}})
 
 
 def test_a_run_stopped_after_training_goes_on_without_training_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

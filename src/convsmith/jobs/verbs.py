@@ -52,7 +52,7 @@ VERBS: dict[str, Verb] = {
         Verb("card", "Write a run's model card: data, metrics, intended use, files and speeds.", "given run"),
         Verb("serve", "Answer over HTTP what is on images.", "nothing"),
         Verb("reproduce", "Run the experiments of a paper on low precision again, its figures beside ours.", "new run"),
-        Verb("shrink", "Search smaller and faster networks of a trained one, measured on this machine: the frontier of all.", "given run"),
+        Verb("shrink", "Search smaller and faster networks of a trained one, measured on this machine.", "given run"),
         Verb("bench", "Measure how fast a network answers on this machine.", "given run"),
     )
 }

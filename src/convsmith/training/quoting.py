@@ -14,7 +14,6 @@ from convsmith.data.preprocess import Preprocess
 from convsmith.training import losses, planning
 from convsmith.training.config import Training
 from convsmith.training.feed import Feed, fits, pixel_bytes
-from convsmith.training.footprint import moments
 from convsmith.training.network import device_of
 from convsmith.training.optimizers import moments
 from convsmith.training.processes import Team

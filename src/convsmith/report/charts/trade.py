@@ -102,8 +102,9 @@ def _family(options: Sequence[Option], index: int, x: Scale, y: Scale) -> list[M
 def _level_lines(levels: Sequence[tuple[str, float]], x: Scale, y: Scale) -> list[Markup]:
     parts = []
     for index, (name, value) in enumerate(levels):
+        above = index == 0 or y(value) + 18 > y.start  # below the axis stand its numbers
         parts.append(element("line", x1=x.start, x2=x.end, y1=y(value), y2=y(value), class_="level"))
-        parts.append(text(x.end - 2, y(value) + (-8 if index == 0 else 14), name, anchor="end", class_="level-name"))
+        parts.append(text(x.end - 2, y(value) + (-8 if above else 14), name, anchor="end", class_="level-name"))
     return parts
 
 

@@ -51,6 +51,7 @@ def _answer(chosen: Mapping[str, Any], base: Mapping[str, Any], found: Mapping[s
     seen = chosen["test"] or chosen
     return {
         "name": str(chosen["name"]),
+        "plain": chosen is base,
         "speed": units.ratio(base["ms"] / chosen["ms"]),
         "torch": units.ratio(found["torch_ms"] / chosen["ms"]),
         "smaller": units.ratio(base["file_bytes"] / chosen["file_bytes"]),
