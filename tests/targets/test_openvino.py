@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 from target_nets import images, logits, small_graph
 
-from convsmith import targets
-from convsmith.data.preprocess import Preprocess, resize
+from convsmith import compiler, formats, precision, targets
+from convsmith.data.preprocess import Preprocess, normalise, resize
 from convsmith.errors import DataError, UnsupportedError
+from convsmith.interop import onnx
 from convsmith.targets.preprocessing import sketch
 from convsmith.targets.sessions import openvino_core
 
@@ -38,6 +39,40 @@ def test_ir_agrees_and_carries_its_labels(tmp_path) -> None:
     (tmp_path / "broken.xml").write_text("<net>")
     with pytest.raises(DataError, match=r"OpenVINO cannot open broken\.xml"):
         targets.load(tmp_path / "broken.xml")
+
+
+@pytest.mark.extra
+def test_an_onnx_file_carries_its_labels_here_too(tmp_path) -> None:
+    pytest.importorskip("openvino")
+    graph, p, confidence = small_graph(), Preprocess(12, 10, 3, "crop"), targets.Confidence(1.7, 0.42)
+    pixels = images(16)
+    targets.export(graph, p, LABELS, tmp_path / "m.onnx", confidence=confidence, metadata={"run": "räuber"})
+    session = targets.load(tmp_path / "m.onnx", runtime="openvino", threads=1)
+    assert (session.runtime, session.labels, session.preprocess, session.confidence) == ("openvino", LABELS, p, confidence)
+    assert session.metadata == targets.load(tmp_path / "m.onnx").metadata
+    assert targets.parity(session, pixels, logits(graph, p, pixels)).largest_logit_difference < 1e-4  # as of the IR above
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("mode", ["squash", "crop"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_codes_mean_behind_preprocessing_what_they_mean_alone(tmp_path, channels, mode) -> None:
+    """Pixels as bytes before scale and shift were read as codes, and most classes were others."""
+    pytest.importorskip("openvino")
+    graph = small_graph(channels)
+    p = Preprocess(12, 10, channels, mode, 0.875, (0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.25)[:channels])
+    pixels = images(24, channels)
+    x = normalise(np.stack([resize(image, p) for image in pixels]), p)
+    plan = precision.candidate(formats.parse("int8"), precision.layout(graph)).plan
+    given = {"plan": plan, "ranges": precision.calibrate(graph, x)}
+    targets.export(graph, p, LABELS, tmp_path / "m.qdq.onnx", target="qdq", **given)
+    alone = targets.openvino_run(onnx.write(plan.quantise(graph, given["ranges"])), 1)[0](x)[0]
+    result = targets.parity(tmp_path / "m.qdq.onnx", pixels, alone, runtime="openvino", threads=1)
+    # the same codes in the same runtime; normalised values move by an ulp, which none of these images has at the border of two codes
+    assert result.passed and result.largest_logit_difference < 1e-4
+    # OpenVINO requantises in float32: a sum near the border of two codes may get the neighbour, a step of 0.05 of this pool
+    exact = targets.parity(tmp_path / "m.qdq.onnx", pixels, compiler.build(graph, **given)(x), runtime="openvino", threads=1)
+    assert exact.passed and exact.largest_logit_difference < 0.1
 
 
 @pytest.mark.extra

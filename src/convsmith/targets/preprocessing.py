@@ -61,9 +61,10 @@ def sketch(preprocess: Preprocess, image: str = "image") -> tuple[Sketch, str]:
     x = s.op("Transpose", "nchw", x, perm=[0, 3, 1, 2])
     x = _resize_width(s, preprocess, x, width)
     x = _resize_height(s, preprocess, x, height)
+    # from 32-bit integers: OpenVINO takes bytes that are scaled and shifted for codes, and makes wrong ones of them before QuantizeLinear
+    x = s.op("Cast", "pixels", x, to=TensorProto.FLOAT)
     scale, shift = affine(preprocess)
     per_channel = (1, preprocess.channels, 1, 1)
-    x = s.op("Cast", "pixels", x, to=TensorProto.FLOAT)
     x = s.op("Mul", "scaled", x, s.constant("scale", scale.reshape(per_channel), np.float32))
     return s, s.op("Add", "normalised", x, s.constant("shift", shift.reshape(per_channel), np.float32))
 
@@ -130,7 +131,7 @@ def _digits(s: Sketch, name: str, part: str, whole: str) -> str:
 
 
 def _round(s: Sketch, name: str, sums: str, axis: int) -> str:
-    """Put the three digits' sums (thirds of ``axis``) together, round to a pixel, clip: uint8.
+    """Put the three digits' sums (thirds of ``axis``) together, round to a pixel, clip: int32, 0 to 255.
 
     Carries go from the low digit up, so that no number exceeds a digit's sum: runtimes that compute in float32 stay exact for longer.
     """
@@ -142,17 +143,17 @@ def _round(s: Sketch, name: str, sums: str, axis: int) -> str:
     total = s.op("Add", f"{name}/high_sum", digits[0], carry)
     total = s.op("Add", f"{name}/high_sum_half", total, s.constant("resize/2^6", 1 << 6, np.int32))
     pixel = s.op("Div", f"{name}/pixel", total, s.constant("resize/2^7", 1 << 7, np.int32))
-    pixel = s.op("Min", f"{name}/clipped", pixel, s.constant("resize/255", 255, np.int32))
-    return s.op("Cast", f"{name}/resized", pixel, to=TensorProto.UINT8)
+    return s.op("Min", f"{name}/clipped", pixel, s.constant("resize/255", 255, np.int32))
 
 
 def _resize_width(s: Sketch, preprocess: Preprocess, x: str, width: str) -> str:
-    """Horizontal pass, first as in Pillow: ``(n, c, h, w)`` to ``(n, c, h, width)``."""
+    """Horizontal pass, first as in Pillow: uint8 ``(n, c, h, w)`` to ``(n, c, h, width)``."""
     weights = s.op("Transpose", "resize/columns/matrix", _weights(s, "resize/columns", width, preprocess.width), perm=[1, 0])
-    return _round(s, "resize/columns", s.op("MatMulInteger", "resize/columns/product", x, weights), 3)
+    pixels = _round(s, "resize/columns", s.op("MatMulInteger", "resize/columns/product", x, weights), 3)
+    return s.op("Cast", "resize/columns/resized", pixels, to=TensorProto.UINT8)
 
 
 def _resize_height(s: Sketch, preprocess: Preprocess, x: str, height: str) -> str:
-    """Vertical pass on the rounded pixels of the horizontal one: ``(n, c, h, width)`` to ``(n, c, height, width)``."""
+    """Vertical pass on the rounded pixels of the horizontal one: uint8 ``(n, c, h, width)`` to int32 ``(n, c, height, width)``."""
     weights = _weights(s, "resize/rows", height, preprocess.height)
     return _round(s, "resize/rows", s.op("MatMulInteger", "resize/rows/product", weights, x), 2)

@@ -127,8 +127,16 @@ def openvino_run(model: Path | bytes, threads: int | None = None, precision: str
         request.infer([np.ascontiguousarray(x)])
         return [request.get_output_tensor(index).data.copy() for index in range(count)]
 
-    fields = network.get_rt_info()["convsmith"] if network.has_rt_info("convsmith") else {}
-    return run, {f"{PREFIX}{key}": value.astype(str) for key, value in fields.items()}
+    return run, _openvino_metadata(network)
+
+
+def _openvino_metadata(network: Any) -> dict[str, str]:
+    """Return what a network carries: what was read from ONNX under ``framework``, an IR of ours under its own name without the prefix."""
+    found = {}
+    for place, prefix in (("framework", ""), (PREFIX.rstrip("."), PREFIX)):
+        if network.has_rt_info(place):
+            found |= {f"{prefix}{key}": value.astype(str) for key, value in network.get_rt_info()[place].items()}
+    return found
 
 
 def _name(model: Path | bytes) -> str:
