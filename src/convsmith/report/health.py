@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from convsmith.report import units
 from convsmith.report.charts import share_bar
 from convsmith.report.mistakes import COARSE_PX, thumbnail
-from convsmith.report.page import style, templates
+from convsmith.report.page import fill
 from convsmith.report.sections.images import balance, by_kind
 
 MOST_SHOWN = 36
@@ -38,25 +36,20 @@ def render_health(health: Mapping[str, Any], kinds: Mapping[str, str], picture: 
         return shown[name]
 
     groups = [_group(kind, meaning, [f for f in findings if f["kind"] == kind], seen) for kind, meaning in kinds.items()]
-    return (
-        templates()
-        .get_template("health.html")
-        .render(
-            style=Markup(style()),
-            when=datetime.now().strftime("%d %B %Y, %H:%M"),
-            health=health,
-            figures=_figures(health, findings),
-            groups=[group for group in groups if group["count"]],
-            clean=[meaning for kind, meaning in kinds.items() if not any(f["kind"] == kind for f in findings)],
-            rows=_rows(health),
-            splits=[name for name in SPLITS if name in health["counts"]],
-            balance=balance([sum(counts) for counts in zip(*health["counts"].values(), strict=True)]) if health["counts"] else "",
-            problems=by_kind(health["problems"]),
-            notes=[note[:1].upper() + note[1:] for note in health["notes"]],
-            listed=listed,
-            excluded=len({f["name"] for f in findings if f["exclude"]}),
-            pairs=("leak", "near_conflict", "near_duplicate"),
-        )
+    return fill(
+        "health.html",
+        health=health,
+        figures=_figures(health, findings),
+        groups=[group for group in groups if group["count"]],
+        clean=[meaning for kind, meaning in kinds.items() if not any(f["kind"] == kind for f in findings)],
+        rows=_rows(health),
+        splits=[name for name in SPLITS if name in health["counts"]],
+        balance=balance([sum(counts) for counts in zip(*health["counts"].values(), strict=True)]) if health["counts"] else "",
+        problems=by_kind(health["problems"]),
+        notes=[note[:1].upper() + note[1:] for note in health["notes"]],
+        listed=listed,
+        excluded=len({f["name"] for f in findings if f["exclude"]}),
+        pairs=("leak", "near_conflict", "near_duplicate"),
     )
 
 

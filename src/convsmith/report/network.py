@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from convsmith.report import units
 from convsmith.report.charts import Box, network_drawing, share_bar, small_histogram
 from convsmith.report.charts.axes import style_of
 from convsmith.report.charts.svg import canvas, element
-from convsmith.report.page import style, templates
+from convsmith.report.page import fill
 from convsmith.report.pictures import data_uri, heated, sheet
 
 BOUNDS: Final = {"compute": 0, "memory": 1, "overhead": 2}
@@ -47,24 +46,19 @@ def render_network(
     ``picture``: the name of the image.
     """
     layers = list(found["layers"]) if found else []
-    return (
-        templates()
-        .get_template("network.html")
-        .render(
-            style=Markup(style()),
-            when=datetime.now().strftime("%d %B %Y, %H:%M"),
-            name=name,
-            command=command,
-            picture=picture,
-            figures=_figures(found) if found else [],
-            drawing=network_drawing(boxes(layers), label=f"The layers of {name} and how they are connected") if layers else "",
-            measured=bool(found and "measured" in found),
-            machine=_machine(found) if found and "machine" in found else "",
-            memory=list(found.get("memory", ())) if found else [],
-            rows=[_row(layer) for layer in layers],
-            fields=_fields(layers, seen.image, found["input_shape"]) if found and seen is not None else None,
-            seen=None if seen is None else _seen(seen, classes),
-        )
+    return fill(
+        "network.html",
+        name=name,
+        command=command,
+        picture=picture,
+        figures=_figures(found) if found else [],
+        drawing=network_drawing(boxes(layers), label=f"The layers of {name} and how they are connected") if layers else "",
+        measured=bool(found and "measured" in found),
+        machine=_machine(found) if found and "machine" in found else "",
+        memory=list(found.get("memory", ())) if found else [],
+        rows=[_row(layer) for layer in layers],
+        fields=_fields(layers, seen.image, found["input_shape"]) if found and seen is not None else None,
+        seen=None if seen is None else _seen(seen, classes),
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -38,11 +40,13 @@ def render(run_folder: str | Path, *, thumbnails: Callable[[int], bytes] | None 
         parts.append({"key": section.key, "title": section.title, "absent": section.absent, "content": content, "fault": fault})
     script = _text("copy.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return (
-        templates()
-        .get_template("page.html")
-        .render(head=headline.build(source), sections=parts, style=Markup(style()), script=Markup(script), script_hash=digest)
-    )
+    return fill("page.html", head=headline.build(source), sections=parts, script=Markup(script), script_hash=digest)
+
+
+def fill(template: str, **values: Any) -> str:
+    """Return a page of this room; its style, and the moment at which it is made, are known to every template."""
+    when = datetime.now().strftime("%d %B %Y, %H:%M")
+    return templates().get_template(template).render(style=Markup(style()), when=when, **values)
 
 
 @cache
