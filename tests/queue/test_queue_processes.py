@@ -50,7 +50,7 @@ def test_how_a_job_ended_is_told(tmp_path: Path, code: str, status: str, message
     found = ended(put(tmp_path), code)
     assert found.status == status and found.message.startswith(message)
     assert found.seconds is not None and 0 < found.seconds < 30 and found.silent_s is None
-    assert queue.list(root=tmp_path) == [found]  # no worker is needed to see it
+    assert queue.jobs(root=tmp_path) == [found]  # no worker is needed to see it
 
 
 def test_the_run_itself_tells_of_a_death(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_an_abort_interrupts_then_terminates_then_kills(tmp_path: Path) -> None:
     folder = begun(tmp_path)
     keeping = begin(keeper(WAIT, "(20.0, 10.0)")(folder))
     speaking(folder)
-    assert queue.list(root=tmp_path)[0].status == "running"
+    assert queue.jobs(root=tmp_path)[0].status == "running"
     queue.abort(1, root=tmp_path)
     keeping.wait(timeout=10)
     found = queue.get(1, root=tmp_path)
@@ -166,11 +166,11 @@ Worker(Path(sys.argv[1]), Machine(10), keeper=keeper({WAIT!r})).serve(0.0)
     worker = begin(command)
     until(lambda: (tmp_path / ".queue" / "worker.json").exists() and queue.worker_alive(tmp_path))
     assert not queue.ensure_worker(tmp_path)
-    until(lambda: [found.status for found in queue.list(root=tmp_path)].count("running") >= 5)  # in the middle of starting
+    until(lambda: [found.status for found in queue.jobs(root=tmp_path)].count("running") >= 5)  # in the middle of starting
     worker.kill()
     worker.wait()
     worker = begin(command)
-    until(lambda: [found.status for found in queue.list(root=tmp_path)] == ["running"] * 10 + ["queued"] * 2, 30)
+    until(lambda: [found.status for found in queue.jobs(root=tmp_path)] == ["running"] * 10 + ["queued"] * 2, 30)
     until(lambda: queue.worker_alive(tmp_path))
     with pytest.raises(UsageError, match="another worker serves the queue"):
         Worker(tmp_path).serve(0.0)
@@ -179,9 +179,9 @@ Worker(Path(sys.argv[1]), Machine(10), keeper=keeper({WAIT!r})).serve(0.0)
     assert not queue.worker_alive(tmp_path)
     for folder in folders:
         (folder / "go").touch()
-    until(lambda: [found.status for found in queue.list(root=tmp_path)].count("finished") == 10)
+    until(lambda: [found.status for found in queue.jobs(root=tmp_path)].count("finished") == 10)
     assert begin(command).wait(timeout=30) == 0  # the last worker starts the two that waited, and ends when all have
-    assert [found.status for found in queue.list(root=tmp_path)] == ["finished"] * 12
+    assert [found.status for found in queue.jobs(root=tmp_path)] == ["finished"] * 12
     assert [(folder / job.LOG).read_text() for folder in folders] == ["begun\n"] * 12
 
 
@@ -225,7 +225,7 @@ def test_a_training_is_queued_aborted_and_resumed_from_the_command_line(tmp_path
     assert any(event["kind"] == "resumed" for event in runs.open(run).events())
     queue.submit("check", {"data": "digits"}, root=tmp_path)
     queue.submit("check", {"data": str(tmp_path / "nothing")}, root=tmp_path)
-    until(lambda: all(not found.active for found in queue.list(root=tmp_path)), 60)
+    until(lambda: all(not found.active for found in queue.jobs(root=tmp_path)), 60)
     checked, missing = queue.get(3, root=tmp_path), queue.get(4, root=tmp_path)
     assert checked.status == "finished" and checked.result is not None and checked.result["result"]["images"]
     assert missing.status == "failed" and missing.message.startswith(f"there is no {str(tmp_path / 'nothing')!r}")

@@ -18,13 +18,13 @@ from convsmith.queue.store import Row
 
 
 def numbers(root: Path) -> list[int]:
-    return [found.id for found in queue.list(root=root)]
+    return [found.id for found in queue.jobs(root=root)]
 
 
 def test_a_job_is_kept_as_it_was_asked(tmp_path: Path) -> None:
-    assert queue.list(root=tmp_path / "none") == []
+    assert queue.jobs(root=tmp_path / "none") == []
     number = queue.submit("train", {"data": "digits", "training": {"momentum": 0.8}, "threads": 1}, root=tmp_path, priority=3)
-    (found,) = queue.list(root=tmp_path)
+    (found,) = queue.jobs(root=tmp_path)
     assert found == queue.get(number, root=tmp_path) and found.active
     assert (found.id, found.verb, found.status, found.priority, found.cores, found.gpus) == (1, "train", "queued", 3, 1, 0)
     assert found.arguments == {"data": "digits", "training": {"momentum": 0.8}, "threads": 1}
@@ -46,7 +46,7 @@ def test_a_job_is_kept_as_it_was_asked(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_before_it_waits(tmp_path: Path, verb: str, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         queue.submit(verb, arguments, root=tmp_path)
-    assert queue.list(root=tmp_path) == []
+    assert queue.jobs(root=tmp_path) == []
 
 
 def test_more_than_there_is_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_a_lost_table_is_made_again_from_the_folders(tmp_path: Path, damage: str
     ended = put(tmp_path)
     job.end(ended, "failed", "it was so", seconds=1.5, code=2)
     (tmp_path / ".queue" / "jobs" / "000009").mkdir()  # a request that was never written
-    before = queue.list(root=tmp_path)
+    before = queue.jobs(root=tmp_path)
     table = tmp_path / ".queue" / "queue.sqlite"
     content = table.read_bytes()
     if damage == "gone":
@@ -99,7 +99,7 @@ def test_a_lost_table_is_made_again_from_the_folders(tmp_path: Path, damage: str
         connection.close()
     else:
         table.write_bytes({"empty": b"", "garbage": b"x" * 5000, "torn": content[:100] + b"\0" * 900}[damage])
-    assert queue.list(root=tmp_path) == before
+    assert queue.jobs(root=tmp_path) == before
     assert [found.status for found in before] == ["queued"] * 3 + ["failed"] and before[-1].message == "it was so"
     assert put(tmp_path).name > "000004"
 

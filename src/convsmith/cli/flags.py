@@ -17,6 +17,9 @@ from pydantic_core import PydanticUndefined
 from convsmith.jobs import Verb
 
 COMMON = Group("Every verb", sort_key=9)
+#: Parameters of the commands that are no verbs.
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document, errors too", show_default=False)]
+Root = Annotated[Path | None, Parameter(name="--root", help="Folder of runs; by default ./runs, or what CONVSMITH_RUNS names")]
 _PLAIN = (bool, int, float, str, Path)
 
 

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from convsmith import formats
 from convsmith.cli import output
+from convsmith.cli.flags import Json
 from convsmith.formats.number_line import HIGHEST, LOWEST, dots, number_line
 from convsmith.jobs.text import table
 
@@ -25,17 +26,14 @@ def show(
     name: Annotated[str | None, Parameter(help="A name or notation: fp16, e4m3fn, fixed<4,12>; all of the catalogue without")] = None,
     /,
     *,
-    json: Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document, errors too", show_default=False)] = False,
+    json: Json = False,
 ) -> int:
     """List the number formats: bits, range, epsilon, where they come from."""
     chosen = formats.CATALOGUE if name is None else {name: formats.parse(name)}
     if json:
         described = [describe(key, fmt, name is not None) for key, fmt in chosen.items()]
-        output.document({"verb": "precision formats", "ok": True, "result": described if name is None else described[0]})
-    elif name is None:
-        print("\n".join(_catalogue()))
-    else:
-        print("\n".join(_detail(name, chosen[name])))
+        return output.answer("precision formats", described if name is None else described[0])
+    print("\n".join(_catalogue() if name is None else _detail(name, chosen[name])))
     return 0
 
 

@@ -55,6 +55,12 @@ def plan(verb: str, quoted: Mapping[str, Any], as_json: bool) -> None:
     print(getattr(find(verb).module, "plan", train.plan)(quoted))
 
 
+def answer(verb: str, result: Any) -> int:
+    """Print the one JSON document of a command that is no verb, and return its exit code."""
+    document({"verb": verb, "ok": True, "result": result})
+    return 0
+
+
 def document(value: Any) -> None:
     """Print one JSON document."""
     print(runs.to_json(value, indent=1))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from convsmith.cli import output
+from convsmith.cli.flags import Json
 from convsmith.precision.plan import Plan
 
 HELP = "Show a plan of number formats and, with a run or a model, what each of its tensors becomes."
@@ -24,7 +25,7 @@ def show(
     size: Annotated[int, Parameter(help="Side of the architecture's input in pixels")] = 32,
     channels: Annotated[int, Parameter(help="Channels of the architecture's input")] = 3,
     classes: Annotated[int, Parameter(help="Classes of the architecture")] = 10,
-    json: Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document, errors too", show_default=False)] = False,
+    json: Json = False,
 ) -> int:
     """Show a plan of number formats and, with a run or a model, what each of its tensors becomes."""
     read = Plan.load(plan)
@@ -32,8 +33,7 @@ def show(
     if json:
         rows = [] if tensors is None else [_row(tensor) for tensor in tensors]
         found = {"plan": read.to_dict()} | ({} if tensors is None else {"tensors": rows})
-        output.document({"verb": "precision show", "ok": True, "result": found})
-        return 0
+        return output.answer("precision show", found)
     print(read)
     if tensors is not None:
         from convsmith.precision.matching import table

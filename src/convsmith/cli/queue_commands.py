@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from convsmith import queue, runs
 from convsmith.cli import output
+from convsmith.cli.flags import Json, Root
 from convsmith.errors import UsageError
 from convsmith.jobs.configuration import given
 from convsmith.jobs.duration import format_duration
@@ -19,9 +19,7 @@ from convsmith.jobs.verbs import BELOW, Verb, find
 HELP = "Let jobs wait for processors and run in the background; list, stop and resume them."
 app = App(name="queue", help=HELP, help_format="plaintext", suppress_keyboard_interrupt=False)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document, errors too", show_default=False)]
 Number = Annotated[int, Parameter(help="Number of the job, as `convsmith queue list` shows it")]
-Root = Annotated[Path | None, Parameter(name="--root", help="Folder of runs; by default ./runs, or what CONVSMITH_RUNS names")]
 Priority = Annotated[int, Parameter(name="--priority", help="Higher ones start first")]
 Words = Annotated[str, Parameter(allow_leading_hyphen=True, help="A verb with its flags, as after `convsmith`")]
 
@@ -50,8 +48,7 @@ def add(
     number = queue.submit(verb.name, settings, root=root, out=taken.get("folder"), cores=cores, priority=priority)
     started = not no_worker and queue.ensure_worker(root)
     if json or taken.get("json"):
-        output.document({"verb": "queue add", "ok": True, "result": {"job": number, "worker_started": started}})
-        return 0
+        return output.answer("queue add", {"job": number, "worker_started": started})
     print(f"job {number}: convsmith {' '.join(words)}\nIts log: convsmith queue log {number}")
     return 0
 
@@ -67,8 +64,7 @@ def list_jobs(
     found = queue.jobs(root=root, ended=100_000 if every else 10)
     alive = queue.worker_alive(root)
     if json:
-        output.document({"verb": "queue list", "ok": True, "result": {"worker": alive, "jobs": found}})
-        return 0
+        return output.answer("queue list", {"worker": alive, "jobs": found})
     if not found:
         print(f"There is no job in the queue of {printable(root or runs.root())}.")
         return 0
@@ -129,9 +125,8 @@ def _verb(words: tuple[str, ...]) -> tuple[Verb, tuple[str, ...]]:
 
 def _tell(what: str, found: queue.Job, json: bool) -> int:
     if json:
-        output.document({"verb": f"queue {what}", "ok": True, "result": found})
-    else:
-        print(f"job {found.id} is {found.status}{': ' if found.message else ''}{printable(found.message)}")
+        return output.answer(f"queue {what}", found)
+    print(f"job {found.id} is {found.status}{': ' if found.message else ''}{printable(found.message)}")
     return 0
 
 

@@ -11,14 +11,13 @@ from cyclopts import App, Parameter
 
 from convsmith import runs
 from convsmith.cli import output
+from convsmith.cli.flags import Json, Root
 from convsmith.errors import UsageError
 from convsmith.jobs.text import percent, printable, table
 
 app = App(name="runs", help="List, show, compare and remove runs.", help_format="plaintext", suppress_keyboard_interrupt=False)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document, errors too", show_default=False)]
 Name = Annotated[str, Parameter(help="Run: its folder, its name or the beginning of it, or 'last'")]
-Root = Annotated[Path | None, Parameter(name="--root", help="Folder of runs; by default ./runs, or what CONVSMITH_RUNS names")]
 
 
 @app.command(name="list")
@@ -26,8 +25,7 @@ def list_runs(*, root: Root = None, json: Json = False) -> int:
     """List all runs, the newest last."""
     entries = runs.entries(root or runs.root())
     if json:
-        output.document({"verb": "runs list", "ok": True, "result": {"root": str(root or runs.root()), "runs": entries}})
-        return 0
+        return output.answer("runs list", {"root": str(root or runs.root()), "runs": entries})
     if not entries:
         print(f"There is no run in {printable(root or runs.root())}.")
         return 0
@@ -46,8 +44,7 @@ def show(run: Name, *, root: Root = None, json: Json = False) -> int:
     files = sorted(str(path.relative_to(found.folder)) for path in found.folder.rglob("*") if path.is_file())
     if json:
         described = dict(found.described) | {"status": found.status, "folder": found.folder, "config": found.config, "files": files}
-        output.document({"verb": "runs show", "ok": True, "result": described})
-        return 0
+        return output.answer("runs show", described)
     rows = [["run", found.name], ["verb", found.verb], ["data", found.data], ["status", found.status], ["created", found.created]]
     rows += [["error", found.error]] if found.error else []
     rows += [[key, percent(value) if key == "top1" else value] for key, value in found.summary.items()]
@@ -72,8 +69,7 @@ def compare(
     place = root or runs.root()
     found = runs.compare(runs.find(a, place), runs.find(b, place))
     if json:
-        output.document({"verb": "runs compare", "ok": True, "result": found})
-        return 0
+        return output.answer("runs compare", found)
     paired = found.paired
     rows: list[list[Any]] = [
         ["test images", found.images_a, found.images_b],
@@ -102,8 +98,7 @@ def remove(
         raise UsageError("nothing was removed")
     removed = [runs.remove(folder) for folder in folders]
     if json:
-        output.document({"verb": "runs rm", "ok": True, "result": {"removed": removed}})
-        return 0
+        return output.answer("runs rm", {"removed": removed})
     for folder in removed:
         print(f"removed {printable(folder)}")
     return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from convsmith import runs
+from convsmith.cli.flags import Root
 from convsmith.errors import UsageError
 
 HELP = "Start the waiting jobs of the queue, or with --study work on a sweep. Ctrl-C ends the worker, never a job of the queue."
@@ -19,7 +20,7 @@ def work(
     *,
     cores: Annotated[int | None, Parameter(name="--cores", help="Processors to give to jobs; by default all", show_default=False)] = None,
     until_idle: Annotated[bool, Parameter(name="--until-idle", negative=(), help="End when no job is left", show_default=False)] = False,
-    root: Annotated[Path | None, Parameter(name="--root", help="Folder of runs; by default ./runs, or what CONVSMITH_RUNS names")] = None,
+    root: Root = None,
     study: Annotated[
         str | None, Parameter(name="--study", help="Work on the sweep in this database, begun here or elsewhere", show_default=False)
     ] = None,

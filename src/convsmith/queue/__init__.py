@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convsmith.queue.job import Job
     from convsmith.queue.requests import Queue, abort, get, jobs, prioritise, resume, submit
-    from convsmith.queue.requests import jobs as list
     from convsmith.queue.resources import Machine, machine
     from convsmith.queue.starting import ensure_worker, worker_alive
 
@@ -25,7 +24,6 @@ __all__ = [
     "ensure_worker",
     "get",
     "jobs",
-    "list",
     "machine",
     "prioritise",
     "resume",
@@ -36,7 +34,7 @@ __all__ = [
 # loaded when used, as in the other rooms that the command line touches
 _OWNERS = {
     "job": ("Job",),
-    "requests": ("Queue", "abort", "get", "jobs", "list", "prioritise", "resume", "submit"),
+    "requests": ("Queue", "abort", "get", "jobs", "prioritise", "resume", "submit"),
     "resources": ("Machine", "machine"),
     "starting": ("ensure_worker", "worker_alive"),
 }
@@ -46,5 +44,4 @@ _OWNER = {name: module for module, names in _OWNERS.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _OWNER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_OWNER[name]}")
-    return getattr(module, "jobs" if name == "list" else name)
+    return getattr(importlib.import_module(f"{__name__}.{_OWNER[name]}"), name)

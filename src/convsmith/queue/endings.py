@@ -10,6 +10,7 @@ from typing import Any
 
 LESS_MEMORY = "use a smaller batch, smaller images or fewer workers, and resume it where it stopped"
 
+#: What ends a process by its own doing, by the signal.
 _FAULTS = {
     signal.SIGSEGV: "a fault of native code",
     signal.SIGBUS: "a fault of native code or of the disk",
@@ -63,12 +64,7 @@ def _killed(number: signal.Signals, for_memory: bool) -> Ending:
     if number == signal.SIGKILL:
         told = "killed by SIGKILL, not sent from here: `kill -9`, or memory ran out where this process cannot see it (dmesg tells)"
         return Ending("died", f"{told}. If it was memory, {LESS_MEMORY}", None, number.name)
-    kinds = {
-        signal.SIGSEGV: "a fault of native code",
-        signal.SIGBUS: "a fault of native code or of the disk",
-        signal.SIGABRT: "native code gave up",
-    }
-    reason = kinds.get(number, "sent from outside")
+    reason = _FAULTS.get(number, "sent from outside")
     return Ending("died", f"killed by {number.name} ({reason}); it can be resumed from its last checkpoint", None, number.name)
 
 

@@ -16,6 +16,9 @@ from convsmith.queue import job, resources, starting, store
 from convsmith.queue.job import Job
 from convsmith.runs import files
 
+#: Verbs that add files to a run, or none, and leave its training alone.
+READERS = ("eval", "average", "export", "card", "bench", "inspect", "explain", "predict", "precision")
+
 
 def submit(
     verb: str,
@@ -125,10 +128,6 @@ def resume(run: str | Path, *, root: str | Path | None = None, priority: int = 0
     settings = validate(verbs.find(begun.verb).module.Config, begun.config)
     cores, gpus = resources.wants(begun.verb, settings, None, None)
     return submit("resume", {"run": str(folder)}, root=place, cores=cores, gpus=gpus, priority=priority)
-
-
-#: Verbs that add files to a run and leave its training alone.
-READERS = ("eval", "export", "bench", "inspect", "predict", "precision")
 
 
 def prioritise(number: int, priority: int, *, root: str | Path | None = None) -> Job:

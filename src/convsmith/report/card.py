@@ -33,7 +33,6 @@ def write_card(run_folder: str | Path) -> Path:
 
     What only a person can say, intended use and licence, stands in the run's card.json.
 
-
     Raises: UsageError when the folder is no run; ResourceError when it cannot be written.
     """
     path = Path(run_folder) / NAME
@@ -75,10 +74,6 @@ def _front(source: Source, title: str, license: str) -> dict[str, Any]:
         }
         found["model-index"] = [{"name": source.run.name, "results": [result]}]
     return found
-
-
-def _data(source: Source) -> dict[str, Any] | None:
-    return images.build(source)
 
 
 def _model(source: Source) -> dict[str, Any] | None:
@@ -175,7 +170,7 @@ def _versions(source: Source) -> list[str]:
 
 
 PARTS: Final = {
-    "data": _data,
+    "data": images.build,
     "model": _model,
     "metrics": _metrics,
     "confidence": _confidence,

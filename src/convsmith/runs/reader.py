@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,7 @@ class Run:
         if not path.exists():
             return
         with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(event, dict):
-                    yield event
+            yield from objects(lines)
 
     def predictions(self) -> Predictions:
         """Read the predictions on the test images; `UsageError` when the run has none."""
@@ -111,6 +105,17 @@ class Run:
                 return Predictions(arrays["logits"], arrays["labels"], tuple(str(name) for name in arrays["names"]))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def objects(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects among the lines; what a killed writer left half-written is passed over."""
+    for line in lines:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            yield found
 
 
 def open_run(folder: str | Path) -> Run:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from convsmith.runs.reader import objects
 
 EVENTS, PROGRESS = "events.jsonl", "progress.jsonl"
 SHOWN = 1500
@@ -37,19 +38,6 @@ def read_lines(path: Path, offset: int = 0, limit_bytes: int = 64 << 20) -> Read
     return Read(tuple(whole.decode("utf-8", "replace").split("\n")), start + len(whole) + 1)
 
 
-def parse(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the JSON objects among the lines; what a killed writer left half-written is passed over."""
-    found = []
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
 def thin(x: Sequence[float], y: Sequence[float], most: int = SHOWN) -> list[int]:
     """Return which points of a curve to draw, in order: the first, the last, and of each stretch its least and greatest value.
 
@@ -69,14 +57,14 @@ def thin(x: Sequence[float], y: Sequence[float], most: int = SHOWN) -> list[int]
 
 
 def of_run(folder: Path, most: int = SHOWN) -> dict[str, Any]:
-    """Return the curves of a run, the epoch of its best weights, and how far it is, with the offsets up to which was read.
+    """Return the curves of a run, the epoch of its best weights, how far it is and the time left, with the offsets up to which was read.
 
     ``series``: name -> ``x`` (epochs) and ``y``. ``steps``: the loss of single updates over the same axis.
     """
     events, progress = read_lines(folder / EVENTS), read_lines(folder / PROGRESS)
-    told = parse(events.lines)
+    told = list(objects(events.lines))
     epochs = _latest(event for event in told if event.get("kind") == "epoch" and isinstance(event.get("epoch"), int | float))
-    lines = parse(progress.lines)
+    lines = list(objects(progress.lines))
     steps = [line for line in lines if line.get("stage") == "train" and "epoch" in line and "loss" in line]
     return {
         "series": {name: _series(epochs, name, most) for name in SERIES},
@@ -84,6 +72,7 @@ def of_run(folder: Path, most: int = SHOWN) -> dict[str, Any]:
         "best": best(epochs),
         "epochs": next((event.get("epochs") for event in reversed(told) if event.get("kind") == "plan"), None),
         "progress": lines[-1] if lines else None,
+        "left_s": remaining_s(lines),
         "offset": f"{events.offset}-{progress.offset}",
     }
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from convsmith.errors import UsageError
+from convsmith.sweeps.space import nested
 
 Kind = Literal["text", "number", "choice", "flag", "path", "list", "group"]
 MOST_COMBINATIONS = 100
@@ -129,7 +130,7 @@ def settings(schema: type[BaseModel], typed: Mapping[str, Any]) -> list[dict[str
         count *= len(options)
     if count > MOST_COMBINATIONS:
         raise UsageError(f"these lists make {count:,} combinations; at most {MOST_COMBINATIONS} are started at once, a sweep takes more")
-    return [_nested(combination) for combination in itertools.product(*choices)]
+    return [nested(dict(combination)) for combination in itertools.product(*choices)]
 
 
 def _leaves(fields: tuple[Input, ...]) -> list[Input]:
@@ -177,17 +178,6 @@ def _read(text: str) -> Any:
     except yaml.YAMLError:
         return text
     return found if isinstance(found, bool | dict | list) else text
-
-
-def _nested(pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        *path, last = name.split(".")
-        place = made
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return made
 
 
 def typed(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

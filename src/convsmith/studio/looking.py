@@ -14,6 +14,7 @@ from convsmith import runs
 from convsmith.data.decode import decode
 from convsmith.data.workers import Pool
 from convsmith.errors import ConvsmithError, DataError, ResourceError, UsageError
+from convsmith.report.pictures import data_uri
 from convsmith.studio import pictures
 
 if TYPE_CHECKING:
@@ -124,16 +125,14 @@ def explain(folder: str, name: str, content: bytes, target: str, layer: str) -> 
         raise UsageError(f"there is no class {target!r}; there are {', '.join(found.classes)}")
     chosen = found.classes.index(target) if target else None
     told = explanation.explain(found.module, image, found.preprocess, target=chosen, layer=layer or None)
-    layers = [
-        one.to_dict() | {"pictures": [pictures.uri(plane[:, :, None]) for plane in one.maps]} for one in told.activations[:MOST_LAYERS]
-    ]
+    layers = [one.to_dict() | {"pictures": [data_uri(plane) for plane in one.maps]} for one in told.activations[:MOST_LAYERS]]
     return {
         "best": _best(told.probabilities, found.classes, 5),
-        "image": pictures.uri(told.image),
-        "heat": pictures.uri(pictures.heated(told.image, told.heat)),
+        "image": data_uri(told.image),
+        "heat": data_uri(pictures.heated(told.image, told.heat)),
         "target": found.classes[told.target],
         "heat_layer": told.heat_layer,
-        "filters": [pictures.uri(one) for one in told.filters[:64]],
+        "filters": [data_uri(one) for one in told.filters[:64]],
         "filters_layer": told.filters_layer,
         "layers": layers,
         "places": [one.name for one in told.activations if len(one.maps)],
@@ -172,7 +171,7 @@ def augment(source: Mapping[str, Any], settings: Mapping[str, Any] | None, rows:
         changes, reasons = validate(Augment, settings), ["as set"]
     sheet = preview.draw(dataset.train, preprocess, changes, rows=min(rows, SHEET_ROWS), epochs=min(epochs, SHEET_EPOCHS), seed=seed)
     return {
-        "sheet": pictures.uri(sheet),
+        "sheet": data_uri(sheet),
         "size": list(sheet.shape[:2]),
         "augment": changes.model_dump(mode="json", exclude_defaults=True),
         "reasons": reasons,

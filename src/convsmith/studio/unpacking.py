@@ -141,6 +141,7 @@ class Uploads:
     def give_up(self, id: str) -> None:
         """Forget an upload."""
         shutil.rmtree(self.place(id), ignore_errors=True)
+        self._bytes.pop(id, None)
 
     def finished(self) -> list[Path]:
         """Return the folders of what was uploaded."""

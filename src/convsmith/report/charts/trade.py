@@ -47,11 +47,9 @@ def trade_chart(
     parts += _level_lines(levels, x, y)
     families = list(dict.fromkeys([*families, *(option.family for option in options)]))
     for index, family in enumerate(families):
-        parts += _family([option for option in options if option.family == family], index, x, y)
-    if chosen is not None:
-        parts.append(_chosen(chosen, x, y))
-    parts.append(legend(families, marks=True))
-    return canvas(WIDTH, HEIGHT, *parts, label=label)
+        own = [option for option in options if option.family == family]
+        parts += [*_line(own, index, x, y), *_points(own, index, x, y)]
+    return _whole(parts, families, chosen, x, y, label)
 
 
 def frontier_chart(
@@ -81,22 +79,26 @@ def frontier_chart(
         parts.append(element("polyline", points=" ".join(corners), class_="line thin series-1"))
     families = list(dict.fromkeys(option.family for option in options))
     for index, family in enumerate(families):
-        own = [option for option in options if option.family == family]
-        parts += [mark(index, x(o.x), y(o.y), 4, class_=f"mark {style_of(index)}", data_name=o.name) for o in own]
-    if chosen is not None:
-        parts.append(_chosen(chosen, x, y))
-    parts.append(legend(families, marks=True))
-    return canvas(WIDTH, HEIGHT, *parts, label=label)
+        parts += _points([option for option in options if option.family == family], index, x, y)
+    return _whole(parts, families, chosen, x, y, label)
 
 
-def _family(options: Sequence[Option], index: int, x: Scale, y: Scale) -> list[Markup]:
-    style = style_of(index)
+def _whole(parts: Sequence[Markup], families: Sequence[str], chosen: Option | None, x: Scale, y: Scale, label: str) -> Markup:
+    ring = [] if chosen is None else [_chosen(chosen, x, y)]
+    return canvas(WIDTH, HEIGHT, *parts, *ring, legend(families, marks=True), label=label)
+
+
+def _points(options: Sequence[Option], index: int, x: Scale, y: Scale) -> list[Markup]:
+    return [mark(index, x(o.x), y(o.y), 4, class_=f"mark {style_of(index)}", data_name=o.name) for o in options]
+
+
+def _line(options: Sequence[Option], index: int, x: Scale, y: Scale) -> list[Markup]:
+    """Join the best option of each ``x``; nothing for a single one."""
     best: dict[float, float] = {}
     for option in options:
         best[option.x] = max(option.y, best.get(option.x, option.y))
     line = " ".join(f"{x(a):.2f},{y(b):.2f}" for a, b in sorted(best.items()))
-    parts = [element("polyline", points=line, class_=f"line thin {style}")] if len(best) > 1 else []
-    return parts + [mark(index, x(o.x), y(o.y), 4, class_=f"mark {style}", data_name=o.name) for o in options]
+    return [element("polyline", points=line, class_=f"line thin {style_of(index)}")] if len(best) > 1 else []
 
 
 def _level_lines(levels: Sequence[tuple[str, float]], x: Scale, y: Scale) -> list[Markup]:

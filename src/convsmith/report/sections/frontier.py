@@ -48,29 +48,33 @@ def _limits(found: Mapping[str, Any]) -> str:
 
 
 def _answer(chosen: Mapping[str, Any], base: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    seen = chosen["test"] or chosen
     return {
         "name": str(chosen["name"]),
         "plain": chosen is base,
         "speed": units.ratio(base["ms"] / chosen["ms"]),
         "torch": units.ratio(found["torch_ms"] / chosen["ms"]),
         "smaller": units.ratio(base["file_bytes"] / chosen["file_bytes"]),
-        "accuracy": units.percent(seen["accuracy"], seen["n"]),
-        "interval": f"{units.percent(seen['low'], seen['n'])} to {units.percent(seen['high'], seen['n'])}",
-        "change": units.points(-seen["drop"] / 100),
+        **_measured(chosen),
         "images": "test" if chosen["test"] else "same",
         "folder": str(chosen["folder"]),
     }
 
 
-def _row(point: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(point: Mapping[str, Any]) -> dict[str, str]:
+    """Tell how good a network is: on the test images where it was tested."""
     seen = point["test"] or point
     return {
-        "name": point["name"],
-        "chosen": point["name"] == found["chosen"],
         "accuracy": units.percent(seen["accuracy"], seen["n"]),
         "interval": f"{units.percent(seen['low'], seen['n'])} to {units.percent(seen['high'], seen['n'])}",
         "change": units.points(-seen["drop"] / 100),
+    }
+
+
+def _row(point: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": point["name"],
+        "chosen": point["name"] == found["chosen"],
+        **_measured(point),
         "one": units.latency(point["ms"] / 1e3),
         "many": units.latency(point["batch_ms"] / 1e3),
         "rate": f"{units.amount(point['images_per_s'])}/s",

@@ -20,9 +20,7 @@ Name = Annotated[str, Query(max_length=255)]
 
 
 @router.get("/compare")
-def compare(
-    here: Here, request: Request, a: Annotated[str, Query(max_length=255)] = "", b: Annotated[str, Query(max_length=255)] = ""
-) -> Response:
+def compare(here: Here, request: Request, a: Name = "", b: Name = "") -> Response:
     """Show two runs on the images both were tested on; where that cannot be, their curves and settings alone, with the reason."""
     found, problem, told, differ = None, "", [], {}
     if a and b:

@@ -70,13 +70,11 @@ def home(
 
 def live(here: Studio, row: Row) -> dict[str, Any]:
     """Return how far a run is, the time left and the points of its small curve."""
-    folder = here.root / row.folder
-    found = curves.of_run(folder, SPARK_POINTS)
+    found = curves.of_run(here.root / row.folder, SPARK_POINTS)
     last = found["progress"]
     series = found["series"]["val_loss"]["y"] or found["series"]["loss"]["y"]
     share = min(1.0, last["done"] / last["total"]) if last and last.get("total") else None
-    lines = curves.parse(curves.read_lines(folder / curves.PROGRESS).lines)
-    return {"row": row, "stage": last["stage"] if last else "", "share": share, "left_s": curves.remaining_s(lines), "spark": spark(series)}
+    return {"row": row, "stage": last["stage"] if last else "", "share": share, "left_s": found["left_s"], "spark": spark(series)}
 
 
 def spark(values: list[float], width: float = 120, height: float = 28) -> str:

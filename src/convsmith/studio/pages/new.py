@@ -59,7 +59,7 @@ def suggestions(here: Studio) -> dict[str, list[str]]:
 
     rows = list(reversed(here.listing.rows()))
     trained = [row.name for row in rows if row.model][:200]
-    datasets = [str(path) for path in sorted((here.root / "datasets").glob("*")) if path.is_dir()]
+    datasets = [str(path) for path in here.uploads.finished()]
     known_data = [row.data for row in rows if row.verb in ("train", "forge")]
     return {
         "run": ["last", *trained],

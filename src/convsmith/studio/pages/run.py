@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import deque
 from typing import Any
 from urllib.parse import quote
 
@@ -132,14 +133,13 @@ def shrunk(run: runs.Run) -> dict[str, Any] | None:
 
 def log(run: runs.Run) -> list[dict[str, Any]]:
     """Return the last events as lines of a log."""
-    lines = curves.parse(curves.read_lines(run.folder / curves.EVENTS).lines)[-LOG_LINES:]
     return [
         {
             "time": str(line.get("time", "")),
             "kind": str(line.get("kind", "")),
             "text": _text({key: value for key, value in line.items() if key not in ("time", "kind")}),
         }
-        for line in lines
+        for line in deque(run.events(), LOG_LINES)
     ]
 
 
