@@ -15,7 +15,7 @@ from convsmith import data, runs
 from convsmith.data.dataset import Dataset, Split
 from convsmith.data.health import Health
 from convsmith.errors import ConvsmithError, DataError
-from convsmith.jobs import averages, sources
+from convsmith.jobs import sources
 from convsmith.jobs.configuration import validate
 from convsmith.jobs.settings import Images
 from convsmith.studio.missing import NotFound

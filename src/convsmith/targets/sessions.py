@@ -132,7 +132,7 @@ def openvino_run(model: Path | bytes, threads: int | None = None, precision: str
 
 def _openvino_metadata(network: Any) -> dict[str, str]:
     """Return what a network carries: what was read from ONNX under ``framework``, an IR of ours under its own name without the prefix."""
-    found = {}
+    found: dict[str, str] = {}
     for place, prefix in (("framework", ""), (PREFIX.rstrip("."), PREFIX)):
         if network.has_rt_info(place):
             found |= {f"{prefix}{key}": value.astype(str) for key, value in network.get_rt_info()[place].items()}
