@@ -17,7 +17,7 @@ sanitize: $(VENV)/dev.stamp  ## the contracts of convolutions and products under
 	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DCONVSMITH_SANITIZE=ON -DPython_EXECUTABLE=$$(realpath -s $(BIN)/python) \
 	  -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir) > build/sanitize.log
 	cmake --build build/sanitize --parallel 2 >> build/sanitize.log
-	LD_PRELOAD=$$($${CXX:-g++} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/python tests/sanitized.py build/sanitize/_native.*.so
 
 check: $(VENV)/dev.stamp  ## lint, types, layers, C++ format

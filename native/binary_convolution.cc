@@ -44,7 +44,8 @@ struct Cut {
         if (rows < 4 * kTileRows) rows = 4 * kTileRows;
         block_rows = rows < most ? rows : most < kTileRows ? kTileRows : most;
         blocks = (p.rows + block_rows - 1) / block_rows;
-        const long pieces = (wanted + blocks * v.sizes.groups - 1) / (blocks * v.sizes.groups);
+        const long parts = blocks > 0 ? blocks * v.sizes.groups : wanted;  // an empty batch has none
+        const long pieces = (wanted + parts - 1) / parts;
         chunks = pieces < p.panels ? int(pieces) : p.panels;
     }
 
