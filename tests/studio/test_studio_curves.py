@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convsmith.runs.reader import objects
 from convsmith.runs.record import Kept
 from convsmith.studio import curves
 
@@ -41,7 +42,7 @@ def test_lines_are_read_whole_and_once(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": 1}\n{"b": 2}\n')
     assert curves.read_lines(path, first.offset) == curves.Read(('{"b": 2}',), 18)
     assert curves.read_lines(path, 99).lines == ('{"a": 1}', '{"b": 2}'), "a file that began anew is read anew"
-    assert curves.parse(["[1]", "nonsense", '{"c": 3}', ""]) == [{"c": 3}]
+    assert list(objects(["[1]", "nonsense", '{"c": 3}', ""])) == [{"c": 3}]
 
 
 def test_a_resumed_epoch_counts_once_and_the_later_best_wins(tmp_path: Path) -> None:
@@ -68,6 +69,6 @@ def test_progress_is_kept_now_and_then_with_the_ends_of_a_stage(tmp_path: Path) 
     for done in range(1, 1001):
         kept("train", done, 1000, {"loss": 1 / done})
     kept("test", 1, 10, {})
-    told = curves.parse((tmp_path / "progress.jsonl").read_text().splitlines())
+    told = list(objects((tmp_path / "progress.jsonl").read_text().splitlines()))
     assert [(line["stage"], line["done"]) for line in told] == [("train", 1), ("train", 1000), ("test", 1)]
     Kept(tmp_path / "absent" / "progress.jsonl")("train", 1, 2, {})
