@@ -92,7 +92,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     if not more:
         record.write_json("confidence.json", confidence)
     else:
-        found |= {"plan": more["plan"].name, "same_class": float(np.mean(expected.argmax(1) == logits.argmax(1)))}
+        found |= {"plan": more["plan"].name, "same_class": float((expected.argmax(1) == logits.argmax(1)).mean())}
     record.write_json("export.json" if config.to == "onnx" else f"export-{config.to}.json", found)
     record.event("export", file=str(exported.path), parity=str(exported.parity))
     report.write_card(record.folder)
