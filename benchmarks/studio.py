@@ -242,7 +242,7 @@ def page(found: dict[str, Any], command: str) -> str:
         reached = row["slower"][1] <= VIEWERS_GOAL
         parts.append(
             f"{row['viewers']} viewers of a training on {row['threads']} thread{'s' if row['threads'] > 1 else ''} slow it by at most "
-            f"{100 * VIEWERS_GOAL:.0f} %: {verdict(reached)}, {told(row['slower'], 1, 100)} % slower.\n"
+            f"{100 * VIEWERS_GOAL:.0f} %: {verdict(reached)}, {told(row['slower'], 1, 100)} % slower (below 0: faster).\n"
         )
         parts.append(
             f"Updates a second: {told(row['updates_s']['none'], 0)} without, {told(row['updates_s']['viewers'], 0)} with; "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convsmith.data import Preprocess, affine, crop_box, normalise, resize, to_channels
+from convsmith.data import Preprocess, affine, crop_box, normalise, prepare, resize, to_channels
 from convsmith.errors import UsageError
 
 
@@ -67,6 +67,38 @@ def test_crop_boxes_by_hand() -> None:
     assert crop_box(Preprocess(32, 32, resize="squash"), 100, 200) == (0, 0, 100, 200)
     assert crop_box(Preprocess(224, 224), 1, 1) == (0, 0, 1, 1)
     assert crop_box(Preprocess(1, 224), 1, 1) == (0, 0, 1, 1)
+
+
+def test_boxes_that_reach_beyond_the_image_by_hand() -> None:
+    assert crop_box(Preprocess(32, 32, resize="fill"), 100, 200) == (-50, 0, 150, 200)
+    assert crop_box(Preprocess(32, 32, resize="fill"), 101, 200) == (-49, 0, 151, 200)
+    assert crop_box(Preprocess(32, 64, resize="fill"), 100, 100) == (0, -50, 100, 150)
+    assert crop_box(Preprocess(32, 32, resize="fill", crop_fraction=0.5), 100, 200) == (0, 50, 100, 150)
+    assert crop_box(Preprocess(32, 32, resize="half_crop"), 100, 200) == (-25, 25, 125, 175)
+    assert crop_box(Preprocess(32, 32, resize="half_crop"), 60, 60) == (0, 0, 60, 60)
+    assert crop_box(Preprocess(1, 224, resize="fill"), 1, 1) == (0, -111, 1, 113)
+
+
+@pytest.mark.parametrize("mode", ["fill", "half_crop"])
+@pytest.mark.parametrize("size", [(20, 61), (61, 20), (16, 16), (3, 200)])
+def test_what_the_box_holds_beyond_the_image_is_black(picture, mode, size) -> None:
+    """The oracle: a canvas of the box's size, made black, the image pasted in by Pillow, and one squash of it."""
+    preprocess = Preprocess(16, 24, resize=mode, crop_fraction=0.9)
+    image = picture(8, *size)
+    top, left, bottom, right = crop_box(preprocess, *size)
+    canvas = Image.new("RGB", (right - left, bottom - top))
+    canvas.paste(Image.fromarray(image), (-left, -top))
+    expected = resize(np.asarray(canvas), Preprocess(16, 24, resize="squash"))
+    np.testing.assert_array_equal(resize(image, preprocess), expected)
+    np.testing.assert_array_equal(prepare([image], preprocess), normalise(expected[None], preprocess))
+
+
+def test_fill_keeps_all_of_the_image_and_half_crop_half_of_what_crop_loses(picture) -> None:
+    white = np.full((50, 100, 3), 255, np.uint8)
+    filled, half = (resize(white, Preprocess(64, 64, resize=mode)) for mode in ("fill", "half_crop"))
+    assert (filled[17:47] == 255).all() and not filled[:15].any() and not filled[49:].any()
+    # 75 of 100 columns over 50 rows in a box of 75: two thirds of 64 rows are white, ten and a half lines black above and below
+    assert (half[12:52] == 255).all() and not half[:10].any() and not half[54:].any()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -29,6 +29,24 @@ def test_sheet_of_digits_has_the_plain_images_first(tmp_path: Path) -> None:
         jobs.perform("preview", config)
 
 
+def test_the_way_of_resizing_is_a_setting_of_preview_and_training(tmp_path: Path) -> None:
+    from convsmith import runs
+    from convsmith.jobs import preparation, train
+
+    for name in ("a", "b"):
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.random.default_rng([number, ord(name)]).integers(100, 256, (20, 60), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{number}.png")
+    settings = {"data": str(tmp_path / "wide"), "size": 16, "resize": "fill"}
+    prepared = preparation.prepare(train.Config.model_validate(settings), runs.Unrecorded())
+    assert prepared.preprocess.resize == "fill"
+    jobs.perform("preview", settings | {"rows": 1, "epochs": 1, "sheet": str(tmp_path / "sheet.png")})
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))[:, :, 0]
+    # a third of the square is the image: black lines above and below it, at least a pixel of the 16 from its blurred edge
+    assert sheet[4 : 4 + 24, 4:100].max() <= 1 and sheet[4 + 42 : 4 + 54, 4:100].min() > 90
+
+
 def test_what_is_set_is_shown() -> None:
     dataset = data.open("digits")
     preprocess, _ = data.choose_preprocess(dataset)

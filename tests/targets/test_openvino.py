@@ -76,11 +76,12 @@ def test_codes_mean_behind_preprocessing_what_they_mean_alone(tmp_path, channels
 
 
 @pytest.mark.extra
+@pytest.mark.parametrize("mode", ["squash", "fill", "half_crop"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (61, 47), (500, 375), (28, 28), (900, 30)])
-def test_pixels_are_pillows_here_too(size) -> None:
+def test_pixels_are_pillows_here_too(size, mode) -> None:
     """OpenVINO computes the weights in float32; long division keeps them exact up to 2,700 pixels to 224."""
     pytest.importorskip("openvino")
-    p = Preprocess(28, 28, 1, "squash", 1.0, (0.0,), (1 / 255,))
+    p = Preprocess(28, 28, 1, mode, 1.0, (0.0,), (1 / 255,))
     drawn, out = sketch(p)
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 1])
     found = helper.make_tensor_value_info(out, TensorProto.FLOAT, ["N", 1, 28, 28])

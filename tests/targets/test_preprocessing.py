@@ -51,7 +51,7 @@ def preprocess(side: tuple[int, int], channels: int, mode: str, fraction: float)
 @given(
     side=st.sampled_from(SHAPES),
     channels=st.sampled_from((1, 3)),
-    mode=st.sampled_from(("squash", "crop")),
+    mode=st.sampled_from(("squash", "crop", "fill", "half_crop")),
     fraction=st.sampled_from((1.0, 0.875, 0.333)),
     size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     batch=st.integers(1, 3),
@@ -66,7 +66,7 @@ def test_any_size_gives_pillows_bits(side, channels, mode, fraction, size, batch
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 301), (301, 1), (3000, 20), (20, 3000), (2048, 3), (4096, 28), (28, 28), (27, 29), (641, 481)]
 )
-@pytest.mark.parametrize("mode", ["squash", "crop"])
+@pytest.mark.parametrize("mode", ["squash", "crop", "fill", "half_crop"])
 def test_odd_sizes(size, mode) -> None:
     x = np.random.default_rng(3).integers(0, 256, (1, *size, 3), dtype=np.uint8)
     assert_same(preprocess((28, 28), 3, mode, 1.0), x)
@@ -129,3 +129,11 @@ def test_names_tell_what_a_node_does() -> None:
     assert out == "preprocess/normalised"
     assert all(node.name.startswith("preprocess/") and node.output[0].startswith("preprocess/") for node in drawn.nodes)
     assert "preprocess/crop/cut" in {node.name for node in drawn.nodes}
+
+
+def test_black_is_added_only_where_the_mode_wants_it() -> None:
+    kinds = {
+        mode: {node.op_type for node in sketch(Preprocess(8, 8, 3, mode))[0].nodes} for mode in ("squash", "crop", "fill", "half_crop")
+    }
+    assert {mode for mode, ops in kinds.items() if "Pad" in ops} == {"fill", "half_crop"}
+    assert {mode for mode, ops in kinds.items() if "Slice" in ops} == {"crop", "half_crop"}

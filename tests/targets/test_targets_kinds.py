@@ -21,6 +21,7 @@ from convsmith.targets import qonnx, tensorrt_engine
 
 LABELS = ("ant", "bee", "cat", "dog")
 SQUASHED, CUT = Preprocess(12, 10, 3, "squash"), Preprocess(12, 10, 3, "crop", 0.875, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+HALF = Preprocess(12, 10, 3, "half_crop", 1.0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 CONFIDENCE = targets.Confidence(1.7, 0.42)
 HERE = [name for name, target in targets.TARGETS.items() if target.plans != "must" and not name.startswith("tensorrt")]
 
@@ -36,7 +37,7 @@ def test_the_literal_table_is_what_the_command_line_offers() -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
-@pytest.mark.parametrize("preprocess", [SQUASHED, CUT], ids=["squashed", "cut"])
+@pytest.mark.parametrize("preprocess", [SQUASHED, CUT, HALF], ids=["squashed", "cut", "half"])
 def test_a_file_gives_the_scores_of_the_network_at_its_temperature(tmp_path: Path, name: str, preprocess: Preprocess) -> None:
     graph, pixels = small_graph(), images(24)
     expected = logits(graph, preprocess, pixels)

@@ -39,11 +39,17 @@ def test_boxes_lie_where_the_protocols_say() -> None:
     assert [box_of(view, shape, 640, 640)[2] - box_of(view, shape, 640, 640)[0] for view in scales[::10]] == [640, 560, 373, 298, 224]
     squashed = Preprocess(32, 32, 3, "squash")
     assert box_of(View(256, 1.0, 0.0), squashed, 80, 40) == (10, 0, 80, 35)
+    # the corners of a square of 80 that holds the image, 20 black columns on each side: 7/8 of it are 70
+    filled = Preprocess(32, 32, 3, "fill")
+    assert box_of(PLAIN[0], filled, 80, 40) == (0, -20, 80, 60)
+    corners = [box_of(view, filled, 80, 40) for view in ten_crops()[1:5]]
+    assert corners == [(0, -20, 70, 50), (0, -10, 70, 60), (10, -20, 80, 50), (10, -10, 80, 60)]
 
 
+@pytest.mark.parametrize("mode", ["crop", "fill", "half_crop"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_views_are_pillows_boxes_and_the_plain_one_is_that_of_training(channels: int) -> None:
-    shape = Preprocess(24, 24, channels, "crop", mean=(0.5,) * channels, std=(0.5,) * channels)
+def test_views_are_pillows_boxes_and_the_plain_one_is_that_of_training(channels: int, mode: str) -> None:
+    shape = Preprocess(24, 24, channels, mode, mean=(0.5,) * channels, std=(0.5,) * channels)
     np.testing.assert_array_equal(views_of(photos(), PLAIN[0], shape), [data.resize(image, shape) for image in photos()])
     view = View(256, 0.0, 1.0, mirrored=True)
     for image, found in zip(photos(), views_of(photos(), view, shape), strict=True):

@@ -19,7 +19,7 @@ from convsmith.data.buffers import Buffers
 from convsmith.data.images import EncodedSplit
 from convsmith.data.jpeg import Clock, decode_box
 from convsmith.data.packed import Extent
-from convsmith.data.preprocess import Preprocess, affine, crop_box, to_channels
+from convsmith.data.preprocess import Preprocess, affine, crop_box, framed, to_channels
 from convsmith.kernels import processor_count
 from convsmith.kernels.resampling import resample
 
@@ -133,12 +133,9 @@ class _Beginner:
         clock, split, p = Clock(), self.split, self.preprocess
         cuts, held = boxes[piece], []
         for row, index in enumerate(group[piece]):
-            source, name = split.sources[index], split.names[index]
+            source = split.sources[index]
             top, left, bottom, right = map(int, cuts[row])
-            pixels, box = decode_box(source, name, split.max_pixels, (top, left, bottom, right), (p.height, p.width), self.quick, clock)
-            if pixels.shape[0] < box[2] or pixels.shape[1] < box[3]:  # a smaller picture replaced the file since the scan
-                box = crop_box(p, *pixels.shape[:2])
-            cuts[row] = box
+            pixels, cuts[row] = self._decode(index, (top, left, bottom, right), clock)
             held.append(to_channels(pixels, p.channels))
             # raw pixels wait, so that one call scales them all; decoded ones are scaled while the cache has them
             if not (isinstance(source, Extent) and source.shape) or row == len(piece) - 1:
@@ -148,6 +145,18 @@ class _Beginner:
                 held = []
         with self.lock:
             self.waits.clock.add(clock)
+
+    def _decode(self, index: int, box: tuple[int, int, int, int], clock: Clock) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+        """Return pixels of an image that hold the whole box, and where it lies in them; one that reaches beyond is decoded whole."""
+        split, p = self.split, self.preprocess
+        height, width = map(int, split.extents[index])
+        beyond = box[0] < 0 or box[1] < 0 or box[2] > height or box[3] > width
+        wanted, quick = (p.height, p.width), self.quick and not beyond
+        asked = (0, 0, height, width) if beyond else box
+        pixels, place = decode_box(split.sources[index], split.names[index], split.max_pixels, asked, wanted, quick, clock)
+        if pixels.shape[0] < place[2] or pixels.shape[1] < place[3]:  # a smaller picture replaced the file since the scan
+            return framed(pixels, crop_box(p, *pixels.shape[:2]))
+        return framed(pixels, box) if beyond else (pixels, place)
 
     def _place(
         self,

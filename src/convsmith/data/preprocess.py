@@ -17,7 +17,7 @@ from PIL import Image
 from convsmith.errors import UsageError
 from convsmith.kernels.resampling import resample
 
-ResizeMode = Literal["squash", "crop"]
+ResizeMode = Literal["squash", "crop", "fill", "half_crop"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Preprocess:
     """Resize, channels and normalisation of one network.
 
     ``height``, ``width``: the network's input in pixels. ``channels``: 1 (grey) or 3 (RGB).
-    ``resize``: ``squash`` ignores the aspect; ``crop`` scales so that the image covers the input divided by ``crop_fraction``,
-    then takes the centre. ``mean``, ``std``: per channel, on the scale 0..1.
+    ``resize``: ``squash`` ignores the aspect; ``crop`` takes the largest centred box of the input's aspect, ``fill`` the smallest one
+    that holds the whole image, with black beside it, ``half_crop`` the one half way between; ``crop_fraction`` shrinks the box.
+    ``mean``, ``std``: per channel, on the scale 0..1.
     """
 
     height: int
@@ -55,19 +56,42 @@ class Preprocess:
 
 
 def crop_box(preprocess: Preprocess, height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the source rows and columns that are kept: ``(top, left, bottom, right)`` in whole pixels.
+    """Return the source rows and columns that are scaled: ``(top, left, bottom, right)`` in whole pixels.
 
-    ``squash`` keeps all. ``crop`` keeps the largest centred box of the input's aspect, times ``crop_fraction``; integer
-    arithmetic on the sizes, so that an exported graph computes the same box. Never less than one pixel.
+    ``squash`` keeps all. ``crop`` keeps the largest centred box of the input's aspect, times ``crop_fraction``; that of ``fill`` and
+    ``half_crop`` may reach beyond the image, where it is black (``framed``). Integer arithmetic on the sizes, so that an exported graph
+    computes the same box. Never less than one pixel.
     """
     if preprocess.resize == "squash":
         return 0, 0, height, width
-    # in thousandths, to stay in integers: box side = side * fraction, limited by the aspect of the input
+    top, bottom = _side(preprocess, height, width, preprocess.height, preprocess.width)
+    left, right = _side(preprocess, width, height, preprocess.width, preprocess.height)
+    return top, left, bottom, right
+
+
+def _side(preprocess: Preprocess, size: int, other: int, wanted: int, other_wanted: int) -> tuple[int, int]:
+    """Return where the box begins and ends along one axis of an image; ``other`` is the image's size along the other axis."""
+    # in thousandths, to stay in integers: box side = side * fraction, or as the aspect of the input wants it
     fraction = round(preprocess.crop_fraction * 1000)
-    box_height = max(1, min(height, height * fraction // 1000, width * preprocess.height * fraction // (preprocess.width * 1000)))
-    box_width = max(1, min(width, width * fraction // 1000, height * preprocess.width * fraction // (preprocess.height * 1000)))
-    top, left = (height - box_height) // 2, (width - box_width) // 2
-    return top, left, top + box_height, left + box_width
+    own, by_aspect = size * fraction // 1000, other * wanted * fraction // (other_wanted * 1000)
+    inside, around = max(1, min(own, by_aspect)), max(1, own, by_aspect)
+    side = {"crop": inside, "fill": around, "half_crop": (inside + around) // 2}[preprocess.resize]
+    # whole pixels on both sides, the odd one behind: counted from zero up, as every runtime divides integers alike there
+    start = (size - side) // 2 if side <= size else -((side - size) // 2)
+    return start, start + side
+
+
+def framed(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+    """Return an image that holds the whole box, black where that reaches beyond the one given, and where the box lies in it."""
+    top, left, bottom, right = box
+    height, width = image.shape[:2]
+    above, before = max(0, -top), max(0, -left)
+    below, behind = max(0, bottom - height), max(0, right - width)
+    if not (above or before or below or behind):
+        return image, box
+    wide = np.zeros((above + height + below, before + width + behind, image.shape[2]), np.uint8)
+    wide[above : above + height, before : before + width] = image
+    return wide, (top + above, left + before, bottom + above, right + before)
 
 
 def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -85,7 +109,7 @@ def resize(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8
     The box is cut first and then scaled, so pixels outside it have no influence.
     """
     image = to_channels(image, preprocess.channels)
-    top, left, bottom, right = crop_box(preprocess, image.shape[0], image.shape[1])
+    image, (top, left, bottom, right) = framed(image, crop_box(preprocess, image.shape[0], image.shape[1]))
     image = image[top:bottom, left:right]
     if image.shape[:2] == (preprocess.height, preprocess.width):
         return np.ascontiguousarray(image)
@@ -109,8 +133,9 @@ def prepare(images: Sequence[NDArray[np.uint8]], preprocess: Preprocess, *, thre
     Shapes: images uint8 ``(h, w, 1 or 3)``.
     """
     p = preprocess
-    shown = [np.ascontiguousarray(to_channels(image, p.channels)) for image in images]
-    boxes = np.array([crop_box(p, image.shape[0], image.shape[1]) for image in shown], np.int32).reshape(-1, 4)
+    held = [framed(to_channels(image, p.channels), crop_box(p, image.shape[0], image.shape[1])) for image in images]
+    shown = [np.ascontiguousarray(image) for image, _ in held]
+    boxes = np.array([box for _, box in held], np.int32).reshape(-1, 4)
     out = np.empty((len(shown), p.channels, p.height, p.width), np.float32)
     resample(shown, boxes, np.zeros(len(shown), np.bool_), out, affine(p), threads=threads)
     return out

@@ -22,7 +22,8 @@ class Pixels(nn.Module):
     """Crop, Pillow's bilinear resize, normalisation, a network, softmax: uint8 ``(n, h, w, channels)`` to ``(scores, logits)``.
 
     The resize sums 8-bit pixels times Pillow's 22-bit integer weights in float64, which is exact, and rounds as Pillow does. A crop is
-    the same matrix with zeros outside, so that no size is ever a number in the trace.
+    the same matrix with zeros outside, and black beside the image is weights that nothing is multiplied by, so that no size is ever a
+    number in the trace.
     """
 
     scale: Tensor
@@ -32,7 +33,8 @@ class Pixels(nn.Module):
         super().__init__()
         self.network = network
         self.height, self.width, self.channels = preprocess.height, preprocess.width, preprocess.channels
-        self.fraction = round(preprocess.crop_fraction * 1000) if preprocess.resize == "crop" else 0
+        self.fraction = round(preprocess.crop_fraction * 1000) if preprocess.resize != "squash" else 0
+        self.around, self.between = preprocess.resize == "fill", preprocess.resize == "half_crop"
         self.inverse_temperature = 1 / temperature
         for name, numbers in zip(("scale", "shift"), affine(preprocess), strict=True):
             self.register_buffer(name, torch.from_numpy(numbers.reshape(1, -1, 1, 1)))
@@ -40,8 +42,9 @@ class Pixels(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = torch.full((1,), image.shape[1]), torch.full((1,), image.shape[2])
         x = image.permute(0, 3, 1, 2).to(torch.float64)
-        x = self.rounded(torch.matmul(x, self.weights(columns, rows, image.shape[2], self.width, self.height).transpose(0, 1)))
-        x = self.rounded(torch.matmul(self.weights(rows, columns, image.shape[1], self.height, self.width), x))
+        by_column = self.weights(columns, rows, image.shape[2], image.shape[1], self.width, self.height)
+        x = self.rounded(torch.matmul(x, by_column.transpose(0, 1)))
+        x = self.rounded(torch.matmul(self.weights(rows, columns, image.shape[1], image.shape[2], self.height, self.width), x))
         logits = self.network(x.to(torch.float32) * self.scale + self.shift)
         return torch.softmax(logits * self.inverse_temperature, 1), logits
 
@@ -49,21 +52,32 @@ class Pixels(nn.Module):
         """Return sums in units of 2^-22 as whole pixels."""
         return torch.clamp(torch.floor((sums + 2097152.0) / 4194304.0), 0.0, 255.0)
 
-    def weights(self, size: Tensor, other: Tensor, count: int, out: int, other_out: int) -> Tensor:
+    def weights(self, size: Tensor, other: Tensor, count: int, other_count: int, out: int, other_out: int) -> Tensor:
         """Return Pillow's integer weights along an axis: float64 ``(out, count)``; zero outside the box that is kept."""
         kept = size
         if self.fraction:
             part = torch.div(size * self.fraction, 1000, rounding_mode="floor")
             aspect = torch.div(other * (out * self.fraction), other_out * 1000, rounding_mode="floor")
-            kept = torch.clamp(torch.minimum(torch.minimum(size, part), aspect), min=1)
-        start = torch.div(size - kept, 2, rounding_mode="floor")
-        x = torch.arange(count) - start
+            inside = torch.clamp(torch.minimum(part, aspect), min=1)
+            around = torch.clamp(torch.maximum(part, aspect), min=1)
+            kept = inside
+            if self.around:
+                kept = around
+            if self.between:
+                kept = torch.div(inside + around, 2, rounding_mode="floor")
+        start = torch.div(size - kept, 2, rounding_mode="trunc")
+        triangle = self.triangle(torch.arange(count) - start, kept, out)
+        total = triangle.sum(1, keepdim=True)
+        if self.around or self.between:  # the box may be longer than the axis, but never than what its aspect makes of the other one
+            total = self.triangle(torch.arange(count + other_count * out // other_out + 1), kept, out).sum(1, keepdim=True)
+        return torch.div(triangle * 8388608 + total, 2 * total, rounding_mode="floor").to(torch.float64)
+
+    def triangle(self, x: Tensor, kept: Tensor, out: int) -> Tensor:
+        """Return the filter in units of ``1 / (2 max(kept, out))`` at places of the box, whole numbers ``(out, len(x))``."""
         centre = (2 * torch.arange(out).unsqueeze(1) + 1) * kept
         reach = 2 * torch.clamp(kept, min=out)
-        triangle = torch.clamp(reach - torch.abs((2 * x + 1) * out - centre), min=0)
-        triangle = torch.where((x >= 0) & (x < kept), triangle, torch.zeros_like(triangle))
-        total = triangle.sum(1, keepdim=True)
-        return torch.div(triangle * 8388608 + total, 2 * total, rounding_mode="floor").to(torch.float64)
+        found = torch.clamp(reach - torch.abs((2 * x + 1) * out - centre), min=0)
+        return torch.where((x >= 0) & (x < kept), found, torch.zeros_like(found))
 
 
 def write_torchscript(graph: Graph, preprocess: Preprocess, fields: Mapping[str, str], path: Path) -> None:

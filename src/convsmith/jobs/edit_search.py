@@ -164,6 +164,8 @@ def smaller(preprocess: Preprocess, size: tuple[int, ...]) -> Preprocess:
     """Return the preprocessing that gives the network the centre at the old scale."""
     if size == (preprocess.height, preprocess.width):
         return preprocess
-    before = preprocess.crop_fraction if preprocess.resize == "crop" else 1.0
+    squashed = preprocess.resize == "squash"
+    before = 1.0 if squashed else preprocess.crop_fraction
     fraction = before * min(size[0] / preprocess.height, size[1] / preprocess.width)
-    return dataclasses.replace(preprocess, height=size[0], width=size[1], resize="crop", crop_fraction=fraction)
+    mode = "crop" if squashed else preprocess.resize
+    return dataclasses.replace(preprocess, height=size[0], width=size[1], resize=mode, crop_fraction=fraction)

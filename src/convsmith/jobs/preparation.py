@@ -66,7 +66,7 @@ def _prepare(config: Config, listener: runs.Listener) -> Prepared:
         source = transfer.open_source(config.weights, config.model, config.convention, dataset)
     if source is not None:
         return _prepare_transfer(config, source, dataset, listener)
-    preprocess, why_input = data.choose_preprocess(dataset, config.size, workers=config.workers)
+    preprocess, why_input = data.choose_preprocess(dataset, config.size, config.resize, workers=config.workers)
     decisions = [_decision("input", why_input)]
     model = config.model
     if model == "auto":
@@ -89,6 +89,8 @@ def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener
     area, strategy = transfer.median_area(dataset), str(config.strategy)
     rule = big_transfer.hyperrule(len(dataset.train), area).crop if strategy == "bit" else None
     preprocess = source.convention.preprocess(config.size or rule)
+    if config.resize is not None:
+        preprocess = dataclasses.replace(preprocess, resize=config.resize)
     decisions = [{"stage": "weights", "choice": source.model, "reason": "; ".join(source.reasons)}]
     reason = "as asked"
     if strategy in ("auto", "linear_on_stage"):

@@ -12,7 +12,7 @@ from convsmith import runs
 from convsmith.errors import UsageError
 from convsmith.jobs import sources
 from convsmith.jobs.configuration import given
-from convsmith.jobs.settings import Images
+from convsmith.jobs.settings import Images, ResizeMode
 from convsmith.jobs.text import printable
 from convsmith.training.config import Augment
 
@@ -31,6 +31,9 @@ class Config(Images):
     """Which images, how often, and what may change."""
 
     size: int | None = Field(None, ge=1, description="Side of the network's square input in pixels; by default from the images")
+    resize: ResizeMode | None = Field(
+        None, description="How images of another shape fill it: squashed, cut (crop), whole with black beside them (fill), or half way"
+    )
     rows: int = Field(8, ge=1, le=100, description="Images, evenly spread over the training part")
     epochs: int = Field(8, ge=1, le=50, description="Epochs shown beside each unchanged image")
     seed: int = Field(0, ge=0, description="Seed of the augmentation")
@@ -47,7 +50,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     if config.sheet.exists():
         raise UsageError(f"{str(config.sheet)!r} exists already; name another file with --sheet, or remove it")
     dataset = sources.open_images(config, record)
-    preprocess, _ = data.choose_preprocess(dataset, config.size, workers=config.workers)
+    preprocess, _ = data.choose_preprocess(dataset, config.size, config.resize, workers=config.workers)
     augment, reasons = config.augment, ["as set"]
     if "augment" not in given(config):
         chosen, spoken = training.choose(dataset, preprocess)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Those of `data.Preprocess`, which the command line's help must know without loading numpy.
+ResizeMode = Literal["squash", "crop", "fill", "half_crop"]
 Engine = Literal["auto", "torch", "native", "onnxruntime", "openvino", "qonnx", "torchscript", "torch-export", "tensorrt"]
 
 

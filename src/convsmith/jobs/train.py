@@ -14,7 +14,7 @@ from convsmith.jobs import preparation, sources, trained, transfer
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.examination import examine
 from convsmith.jobs.preparation import Prepared
-from convsmith.jobs.settings import Images, text
+from convsmith.jobs.settings import Images, ResizeMode, text
 from convsmith.jobs.text import percent, printable, size, table
 from convsmith.training.config import Training
 
@@ -31,6 +31,9 @@ class Config(Images):
 
     model: str = Field("auto", description="Architecture, or 'auto'; see `convsmith inspect` for the names")
     size: int | None = Field(None, ge=1, description="Side of the network's square input in pixels; by default from the images")
+    resize: ResizeMode | None = Field(
+        None, description="How images of another shape fill it: squashed, cut (crop), whole with black beside them (fill), or half way"
+    )
     weights: Path | None = Field(None, description="Weights to start from: a file, torchvision/NAME or timm/NAME")
     convention: transfer.ConventionName = Field("auto", description="How the weights want their input")
     strategy: transfer.Strategy = Field("auto", description="What to do with the weights; 'auto' measures it on the training images")

@@ -56,8 +56,8 @@ def sketch(preprocess: Preprocess, image: str = "image") -> tuple[Sketch, str]:
     height = s.op("Gather", "height", shape, s.constant("1", [1]))
     width = s.op("Gather", "width", shape, s.constant("2", [2]))
     x = image
-    if preprocess.resize == "crop":
-        x, height, width = _crop(s, preprocess, x, height, width)
+    if preprocess.resize != "squash":
+        x, height, width = _cut(s, preprocess, x, height, width)
     x = s.op("Transpose", "nchw", x, perm=[0, 3, 1, 2])
     x = _resize_width(s, preprocess, x, width)
     x = _resize_height(s, preprocess, x, height)
@@ -69,28 +69,55 @@ def sketch(preprocess: Preprocess, image: str = "image") -> tuple[Sketch, str]:
     return s, s.op("Add", "normalised", x, s.constant("shift", shift.reshape(per_channel), np.float32))
 
 
-def _crop(s: Sketch, preprocess: Preprocess, x: str, height: str, width: str) -> tuple[str, str, str]:
-    """Cut the box of ``data.preprocess.crop_box``, with its integer arithmetic."""
+def _cut(s: Sketch, preprocess: Preprocess, x: str, height: str, width: str) -> tuple[str, str, str]:
+    """Cut the box of ``data.preprocess.crop_box``, with its integer arithmetic, black where it reaches beyond the image."""
+    sizes = {"rows": height, "columns": width}
+    kept = {
+        "rows": _side(s, preprocess, "rows", height, width, (preprocess.height, preprocess.width)),
+        "columns": _side(s, preprocess, "columns", width, height, (preprocess.width, preprocess.height)),
+    }
+    if preprocess.resize != "crop":
+        x, sizes = _padded(s, x, sizes, kept)
+    if preprocess.resize != "fill" or preprocess.crop_fraction < 1:
+        starts, ends = [], []
+        for axis, size in sizes.items():
+            rest = s.op("Sub", f"crop/{axis}_rest", size, kept[axis])
+            starts.append(s.op("Div", f"crop/{axis}_start", rest, s.constant("crop/2", [2])))
+            ends.append(s.op("Add", f"crop/{axis}_end", starts[-1], kept[axis]))
+        start = s.op("Concat", "crop/start", *starts, axis=0)
+        end = s.op("Concat", "crop/end", *ends, axis=0)
+        x = s.op("Slice", "crop/cut", x, start, end, s.constant("crop/axes", [1, 2]))
+    return x, kept["rows"], kept["columns"]
+
+
+def _side(s: Sketch, preprocess: Preprocess, axis: str, size: str, other: str, wanted: tuple[int, int]) -> str:
+    """Return the box's length along an axis; ``wanted``: the input's along this axis and the other."""
     fraction = round(preprocess.crop_fraction * 1000)
-    kept = {}
-    for axis, size, other, ours, theirs in (
-        ("rows", height, width, preprocess.height, preprocess.width),
-        ("columns", width, height, preprocess.width, preprocess.height),
-    ):
-        part = s.op("Mul", f"crop/{axis}_part", size, s.constant(f"crop/{axis}_fraction", [fraction]))
-        part = s.op("Div", f"crop/{axis}_of_size", part, s.constant("crop/1000", [1000]))
-        aspect = s.op("Mul", f"crop/{axis}_aspect_part", other, s.constant(f"crop/{axis}_aspect", [ours * fraction]))
-        aspect = s.op("Div", f"crop/{axis}_of_aspect", aspect, s.constant(f"crop/{axis}_divisor", [theirs * 1000]))
-        least = s.op("Min", f"crop/{axis}_least", size, part, aspect)
-        kept[axis] = s.op("Max", f"crop/{axis}", least, s.constant("crop/1", [1]))
-    starts, ends = [], []
-    for axis, size in (("rows", height), ("columns", width)):
-        rest = s.op("Sub", f"crop/{axis}_rest", size, kept[axis])
-        starts.append(s.op("Div", f"crop/{axis}_start", rest, s.constant("crop/2", [2])))
-        ends.append(s.op("Add", f"crop/{axis}_end", starts[-1], kept[axis]))
-    start = s.op("Concat", "crop/start", *starts, axis=0)
-    end = s.op("Concat", "crop/end", *ends, axis=0)
-    return s.op("Slice", "crop/cut", x, start, end, s.constant("crop/axes", [1, 2])), kept["rows"], kept["columns"]
+    part = s.op("Mul", f"crop/{axis}_part", size, s.constant(f"crop/{axis}_fraction", [fraction]))
+    part = s.op("Div", f"crop/{axis}_of_size", part, s.constant("crop/1000", [1000]))
+    aspect = s.op("Mul", f"crop/{axis}_aspect_part", other, s.constant(f"crop/{axis}_aspect", [wanted[0] * fraction]))
+    aspect = s.op("Div", f"crop/{axis}_of_aspect", aspect, s.constant(f"crop/{axis}_divisor", [wanted[1] * 1000]))
+    one = s.constant("crop/1", [1])
+    if preprocess.resize == "fill":
+        return s.op("Max", f"crop/{axis}", part, aspect, one)
+    inside = s.op("Max", f"crop/{axis}", s.op("Min", f"crop/{axis}_least", part, aspect), one)
+    if preprocess.resize == "crop":
+        return inside
+    both = s.op("Add", f"crop/{axis}_both", inside, s.op("Max", f"crop/{axis}_around", part, aspect, one))
+    return s.op("Div", f"crop/{axis}_half", both, s.constant("crop/2", [2]))
+
+
+def _padded(s: Sketch, x: str, sizes: dict[str, str], kept: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Put black beside the image, the odd line behind it, until each axis is as long as the box; return also how long they are now."""
+    before, behind, long = [], [], {}
+    for axis, size in sizes.items():
+        long[axis] = s.op("Max", f"fill/{axis}", size, kept[axis])
+        more = s.op("Sub", f"fill/{axis}_more", long[axis], size)
+        before.append(s.op("Div", f"fill/{axis}_before", more, s.constant("crop/2", [2])))
+        behind.append(s.op("Sub", f"fill/{axis}_behind", more, before[-1]))
+    none = s.constant("fill/0", [0])
+    pads = s.op("Concat", "fill/pads", none, *before, none, none, *behind, none, axis=0)
+    return s.op("Pad", "fill/padded", x, pads, s.constant("fill/black", 0, np.uint8)), long
 
 
 def _weights(s: Sketch, name: str, size: str, out: int) -> str:

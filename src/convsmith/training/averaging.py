@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convsmith.data.preprocess import Preprocess, to_channels
+from convsmith.data.preprocess import Preprocess, framed, to_channels
 from convsmith.kernels.resampling import resample
 from convsmith.training import noise
 from convsmith.training.augmentation import to_input
@@ -98,8 +98,8 @@ def read(
 
 def views_of(pictures: Pictures, view: View, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Return a view of every image at the network's size, uint8 NHWC: the plain view is `data.resize` bit for bit."""
-    pictures = [np.ascontiguousarray(to_channels(picture, preprocess.channels)) for picture in pictures]
-    boxes = np.array([box_of(view, preprocess, *picture.shape[:2]) for picture in pictures], np.int32).reshape(-1, 4)
+    held = [framed(to_channels(picture, preprocess.channels), box_of(view, preprocess, *picture.shape[:2])) for picture in pictures]
+    pictures, boxes = [np.ascontiguousarray(picture) for picture, _ in held], np.array([box for _, box in held], np.int32).reshape(-1, 4)
     out = np.empty((len(pictures), preprocess.height, preprocess.width, preprocess.channels), np.uint8)
     resample(pictures, boxes, np.full(len(pictures), view.mirrored), out)
     return out

@@ -53,15 +53,20 @@ def five_scales() -> tuple[View, ...]:
 def box_of(view: View, preprocess: Preprocess, height: int, width: int) -> tuple[int, int, int, int]:
     """Return top, left, bottom and right of a view in an image, whole pixels.
 
-    The box has the input's aspect; where the preprocessing ignores it (``squash``), that of the image.
+    The box has the input's aspect; where the preprocessing ignores it (``squash``), that of the image. Corners are those of the image;
+    where the preprocessing adds black beside it (``fill``, ``half_crop``), those of the image with it.
     """
     if not view.short_px:
         return crop_box(preprocess, height, width)
     share = NETWORK_PX / view.short_px
+    whole = (0, 0, height, width)
     if preprocess.resize == "squash":
         tall, wide = max(1, round(height * share)), max(1, round(width * share))
     else:
         top, left, bottom, right = crop_box(dataclasses.replace(preprocess, crop_fraction=share), height, width)
         tall, wide = bottom - top, right - left
-    top, left = round((height - tall) * view.row), round((width - wide) * view.column)
+        if preprocess.resize != "crop":
+            whole = crop_box(dataclasses.replace(preprocess, crop_fraction=1.0), height, width)
+    top = whole[0] + round((whole[2] - whole[0] - tall) * view.row)
+    left = whole[1] + round((whole[3] - whole[1] - wide) * view.column)
     return top, left, top + tall, left + wide

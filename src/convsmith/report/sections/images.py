@@ -11,6 +11,12 @@ from convsmith.report.source import Source
 
 SPLITS = ("train", "val", "test")
 MOST_PROBLEMS = 100
+RESIZED = {
+    "squash": "squashed",
+    "crop": "cropped to the centre and scaled",
+    "fill": "scaled whole, with black beside it,",
+    "half_crop": "cropped half way, with black beside it, and scaled",
+}
 
 
 def build(source: Source) -> dict[str, Any] | None:
@@ -81,7 +87,7 @@ def by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _preprocess(fields: Mapping[str, Any] | None) -> str:
     if fields is None:
         return ""
-    how = "squashed" if fields.get("resize") == "squash" else "cropped to the centre and scaled"
+    how = RESIZED.get(str(fields.get("resize")), RESIZED["crop"])
     colour = "grey" if fields.get("channels") == 1 else "RGB"
     mean, std = (", ".join(f"{value:.3f}" for value in fields.get(key, ())) for key in ("mean", "std"))
     size = f"{fields['height']} × {fields['width']}"

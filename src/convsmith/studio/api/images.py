@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from convsmith import data, runs
 from convsmith.data.findings import KINDS
 from convsmith.errors import ConvsmithError
+from convsmith.jobs.settings import ResizeMode
 from convsmith.studio import pictures
 from convsmith.studio.galleries import Gallery, mean_image, rows_of
 from convsmith.studio.missing import NotFound
@@ -141,7 +142,7 @@ def resized(
     source: Source,
     part: Part = "train",
     index: Index = 0,
-    mode: Literal["squash", "crop"] = "crop",
+    mode: ResizeMode = "crop",
     size: Annotated[int, Query(ge=1, le=512)] = 128,
     fraction: Annotated[float, Query(gt=0.05, le=1)] = 1.0,
 ) -> Response:

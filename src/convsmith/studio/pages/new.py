@@ -46,6 +46,7 @@ def form(here: Here, request: Request, verb: str, clone: Annotated[str, Query(ma
         filled=filled,
         clone=clone,
         presets=presets.PRESETS.get(verb, {}),
+        has_resizing={"data", "resize"} <= names,
         has_networks={"model", "weights"} <= names,
         trained=[row.name for row in reversed(here.listing.rows()) if row.model and row.address][:200],
         has_schedule=any(item.name == "training" for item in fields),

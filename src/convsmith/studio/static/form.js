@@ -1,6 +1,7 @@
 // The form of a new job: what it comes to is told while it is filled in, and started as jobs of their own.
 import { act, ask, say } from "./page.js";
 import { draw, line } from "./charts.js";
+import { opened, resized } from "./resizing.js";
 
 const form = document.querySelector("#job");
 const problem = document.querySelector("#problem");
@@ -93,6 +94,34 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   act(form.querySelector('[type="submit"]'), start);
 });
+
+// How the images will be resized, shown on one of them once somebody wants to see it.
+const example = document.querySelector("#example");
+let seen = 0;
+async function exemplify() {
+  if (!example.open) return;
+  const mine = ++seen;
+  const said = example.querySelector("[role=status]");
+  const source = form.elements.data.value.trim();
+  if (!source) {
+    said.textContent = "Fill in the images first.";
+    return;
+  }
+  said.textContent = "Reading the images …";
+  try {
+    const told = await opened(source, () => mine === seen);
+    if (!told) return;
+    const [part] = Object.keys(told.parts);
+    const size = Math.min(512, Number(form.elements.size?.value) || 128);
+    const show = (index) => resized(source, { part, index, size, chosen: form.elements.resize.value });
+    example.querySelector("div").replaceChildren(...[0, Math.floor(told.parts[part] / 2)].map(show));
+    said.textContent = form.elements.resize.value ? "" : "Nothing is set: the way that fits is chosen from the images.";
+  } catch (error) {
+    if (mine === seen) said.textContent = error.message;
+  }
+}
+example?.addEventListener("toggle", exemplify);
+form.addEventListener("change", (event) => ["data", "size", "resize"].includes(event.target.name) && example && exemplify());
 
 // The choice of a network fills in the fields that the command line has: the architecture and the weights it begins with.
 const choice = document.querySelector("#network");

@@ -1,6 +1,7 @@
 // A source of images: read in the background, counted, shown, resized, augmented, checked.
 import { act, ask, element, say } from "./page.js";
 import { columns } from "./charts.js";
+import { resized } from "./resizing.js";
 
 const place = document.querySelector("#images");
 const source = place.dataset.source;
@@ -90,10 +91,7 @@ function resize() {
   const rows = [0, 1, 2].map((number) => Math.floor((examples + number * count) / 3) % count);
   const size = Math.min(512, Math.max(8, Number(find("side").value) || 128));
   const fraction = Math.min(1, Math.max(0.1, Number(find("fraction").value) || 1));
-  const shown = (index, mode) => element("figure", {}, element("img", { src: `/api/images/resized?${query({ part, index, mode, size, ...(mode === "crop" ? { fraction } : {}) })}`, alt: `Image ${index}, ${mode}`, width: 160, height: 160 }), element("figcaption", { class: "note", text: `${mode}, ${size} pixels` }));
-  find("resized").replaceChildren(
-    ...rows.map((index) => element("div", { class: "trio" }, element("figure", {}, element("img", { src: picture({ part, index }), alt: `Image ${index}, as it is`, width: 160, height: 160 }), element("figcaption", { class: "note", text: "as it is" })), shown(index, "squash"), shown(index, "crop"))),
-  );
+  find("resized").replaceChildren(...rows.map((index) => resized(source, { part, index, size, fraction })));
 }
 for (const id of ["side", "fraction"]) find(id).addEventListener("change", resize);
 find("other").addEventListener("click", () => { examples += 7; resize(); });
