@@ -2,9 +2,10 @@
 
 ResNet-20 and the ResNet-8 of MLPerf Tiny on CIFAR-10: 3,000 test images as JPEGs (lossy, so that levels are 10 points below the
 published ones) and 3,744 original training images. SqueezeNet 1.1 and MobileNetV2 on 167 photos of ImageNet, one of which is 0.6 points:
-there the share of float32's answers that stay says more. Calibration: 256 other CIFAR images, 128 photos of
-flowers and waste. All weights and activations in 8 bits, judged by the native engine; then the same with weights of 4 bits, where the steps
-have something to do. Nothing is timed. Needs CONVSMITH_DATA. Usage: int8_accuracy.py [--bits 8 4] [network ...]
+there the share of float32's answers that stay says more. Calibration: 256 other CIFAR images; of the photos every second one, and again
+the others, so that each is judged by codes that have not seen it. All weights and activations in 8 bits, judged by the native engine; then
+the same with weights of 4 bits, where the steps have something to do. Nothing is timed. Needs CONVSMITH_DATA. Usage: int8_accuracy.py
+[--bits 8 4] [--quick] [network ...]
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from convsmith.precision import Plan
 from convsmith.precision.post_training import PostTraining, Recipe
 
 Part = tuple[np.ndarray, np.ndarray]
+Fold = tuple[np.ndarray, dict[str, Part]]
+"""Calibration images, and the parts to judge on."""
+
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WEIGHTS = {
     "resnet20": "weights/resnet20_cifar10/resnet20-12fca82f.th",
@@ -47,8 +51,7 @@ RECIPES = [
 ROUNDING_STEPS = 300
 
 
-def cifar(root: Path, normalise: Any) -> tuple[np.ndarray, dict[str, Part]]:
-    """Return calibration images and the parts to judge on."""
+def cifar(root: Path, normalise: Any) -> list[Fold]:
     raw = np.concatenate([np.fromfile(root / "data/cifar10/original-4000" / f"{n}.bin", np.uint8) for n in ("data_batch_1", "test_batch")])
     records = raw.reshape(-1, 3073)
     images, labels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0].astype(np.int64)
@@ -60,30 +63,27 @@ def cifar(root: Path, normalise: Any) -> tuple[np.ndarray, dict[str, Part]]:
     photos = np.stack([np.asarray(Image.open(BytesIO(content)).convert("RGB")) for _, content in test])
     truth = np.array([CIFAR_CLASSES.index(Path(name).parent.name) for name, _ in test])
     found["3,000 test JPEGs"] = (normalise(photos), truth)
-    return normalise(images[:256]), found
+    return [(normalise(images[:256]), found)]
 
 
-def photos(root: Path, preprocess: Any) -> tuple[np.ndarray, dict[str, Part]]:
-    def ready(paths: list[Path]) -> np.ndarray:
-        return data.normalise(np.stack([data.resize(data.read_image(path), preprocess) for path in paths]), preprocess)
-
+def photos(root: Path, preprocess: Any) -> list[Fold]:
     folder = root / "data/imagenet-samples"
     with (folder / "labels.csv").open() as lines:
         rows = list(csv.DictReader(lines))
-    others = sorted((root / "data/flowers5/train").glob("*/*.jpg"))[::4] + sorted((root / "data/trashnet/train").glob("*/*.jpg"))[::3]
-    truth = np.array([int(row["class_index"]) for row in rows])
-    return ready(others[:128]), {"167 photos": (ready([folder / row["file"] for row in rows]), truth)}
+    pictures = np.stack([data.resize(data.read_image(folder / row["file"]), preprocess) for row in rows])
+    x, truth = data.normalise(pictures, preprocess), np.array([int(row["class_index"]) for row in rows])
+    return [(x[1 - turn :: 2], {"167 photos": (x[turn::2], truth[turn::2])}) for turn in range(2)]
 
 
-def opened(name: str, root: Path) -> tuple[Graph, np.ndarray, dict[str, Part]]:
+def opened(name: str, root: Path) -> tuple[Graph, list[Fold]]:
     source = pretrained.find(root / WEIGHTS[name])
     convention = TORCHVISION.resized(32, 32) if name == "resnet20" else source.convention
     preprocess = convention.preprocess()
     module = pretrained.load(source, input_size=(preprocess.height, preprocess.width)).eval()
     graph = pytorch.read(module, (1, 3, preprocess.height, preprocess.width))
     if name.startswith("resnet"):
-        return graph, *cifar(root, lambda images: data.normalise(np.ascontiguousarray(images), preprocess))
-    return graph, *photos(root, preprocess)
+        return graph, cifar(root, lambda images: data.normalise(np.ascontiguousarray(images), preprocess))
+    return graph, photos(root, preprocess)
 
 
 def answers(graph: Graph, x: np.ndarray) -> np.ndarray:
@@ -99,20 +99,25 @@ def plan_of(graph: Graph, bits: int) -> Plan:
 
 def measured(name: str, bits: int, root: Path, quick: bool) -> dict[str, Any]:
     """Return drops of every recipe on every part, and of the one that is chosen without labels."""
-    graph, calibration, parts = opened(name, root)
-    work = PostTraining(graph, plan_of(graph, bits), calibration)
-    float32 = {part: answers(work.graph, x) for part, (x, _) in parts.items()}
-    rows: dict[str, Any] = {}
+    graph, folds = opened(name, root)
+    works = [PostTraining(graph, plan_of(graph, bits), calibration) for calibration, _ in folds]
+    parts = list(folds[0][1])
+    float32 = {part: np.concatenate([answers(works[0].graph, fold[part][0]) for _, fold in folds]) for part in parts}
+    truth = {part: np.concatenate([fold[part][1] for _, fold in folds]) for part in parts}
     recipes = [recipe for recipe in RECIPES if not (quick and "round" in recipe.measures)]
-    coded = {str(recipe): work.make(recipe, ROUNDING_STEPS) for recipe in recipes}
-    coded["chosen"] = work.choose(["equalise", "bias"])
-    for label, made in coded.items():
-        row: dict[str, Any] = {"error": work.error(made.codes), "recipe": str(made.recipe), "parts": {}}
-        for part, (x, labels) in parts.items():
-            found = answers(made.codes, x)
-            compared = precision.compare(*(precision.Score.of(logits.argmax(1) == labels) for logits in (float32[part], found)))
-            same = float((found.argmax(1) == float32[part].argmax(1)).mean())
-            row["parts"][part] = compared | {"float32": float((float32[part].argmax(1) == labels).mean()), "same": same}
+    makers = {str(recipe): lambda work, recipe=recipe: work.make(recipe, ROUNDING_STEPS) for recipe in recipes}
+    rows: dict[str, Any] = {}
+    for label, make in (makers | {"chosen": lambda work: work.choose(["equalise", "bias"])}).items():
+        coded = [make(work) for work in works]
+        told = " or ".join(dict.fromkeys(str(made.recipe) for made in coded))
+        row: dict[str, Any] = {"recipe": told, "parts": {}}
+        row["error"] = float(np.mean([work.error(made.codes) for work, made in zip(works, coded, strict=True)]))
+        for part in parts:
+            found = np.concatenate([answers(made.codes, fold[part][0]) for made, (_, fold) in zip(coded, folds, strict=True)])
+            labels, before = truth[part], float32[part].argmax(1)
+            compared = precision.compare(*(precision.Score.of(chosen == labels) for chosen in (before, found.argmax(1))))
+            same = float((found.argmax(1) == before).mean())
+            row["parts"][part] = compared | {"float32": float((before == labels).mean()), "same": same}
         rows[label] = row
         print(name, bits, label, {part: round(v["drop"], 2) for part, v in row["parts"].items()}, f"{row['error']:.2e}", flush=True)
     return rows

@@ -107,7 +107,7 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
     print(f"runtime {fitted[0] / 1e6:.1f} MB, kept of step {fitted[1]:.3f}, kept of weights {fitted[2]:.3f}")
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def write(rows: list[dict[str, Any]], kept: Path | None) -> None:
     errors, sums = ([abs(error(row, key)) for row in rows] for key in ("total_bytes", "summary_bytes"))
     nets = len({row["net"] for row in rows})
     lines = [
@@ -121,7 +121,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         "|---|---|---|---|---|---|---|---|---|",
         *map(row_text, rows),
     ]
-    (RESULTS / "memory_prediction.md").write_text("\n".join(lines) + "\n" + footer())
+    (RESULTS / "memory_prediction.md").write_text("\n".join(lines) + "\n" + footer().replace(str(kept), "rows.json"))
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def main() -> None:
     elif arguments.calibrate:
         calibrate(measured(CALIBRATION))
     else:
-        write(measured(TESTED, arguments.kept, arguments.most))
+        write(measured(TESTED, arguments.kept, arguments.most), arguments.kept)
 
 
 if __name__ == "__main__":

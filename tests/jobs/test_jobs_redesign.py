@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convsmith import compiler, data, jobs, redesign
+from convsmith import compiler, data, jobs, redesign, runs
 from convsmith.analysis import analyse
-from convsmith.errors import UsageError
+from convsmith.errors import DataError, UsageError
 from convsmith.graph import Graph
-from convsmith.jobs import edit_search
+from convsmith.jobs import edit_decision, edit_search
 from convsmith.jobs import redesign as job
 
 
@@ -89,3 +89,53 @@ def test_what_cannot_be_is_said(parent: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     with pytest.raises(UsageError, match=r"no edits make it as quick as 1e-06 ms: it takes .* ask for less, or allow more kinds of edit"):
         jobs.perform("redesign", {"run": str(parent), "max_ms": 1e-6} | FEW, out=tmp_path / "b")
+
+
+def test_an_interrupted_redesign_goes_on(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped while edits are weighed, and again while it is healed: the losses are not estimated twice, the network is the same."""
+    settings = {"run": str(parent), "speedup": 1.5, "epochs": 1.0} | FEW
+    whole = jobs.perform("redesign", settings, out=tmp_path / "whole").result
+    asked: list[str] = []
+    weigh, heal = edit_search.answer_noise, job.healing.heal
+
+    def noise(*answers: object) -> float:
+        asked.append("loss")
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return weigh(*answers)  # type: ignore[arg-type]
+
+    def stopped(*_: object, **__: object) -> Graph:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "cut"
+    monkeypatch.setattr(edit_search, "answer_noise", noise)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.perform("redesign", settings, out=folder)
+    kept = json.loads((folder / edit_decision.LOSSES).read_text())["edits"]
+    assert len(kept) == 3 and runs.open(folder).status == "interrupted"
+    monkeypatch.setattr(job.healing, "heal", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.perform("resume", {"run": str(folder)})
+    weighed = len(asked)
+    assert not (folder / edit_decision.LOSSES).exists() and (folder / edit_decision.FILE).exists()
+    monkeypatch.setattr(job.healing, "heal", heal)
+    result = jobs.perform("resume", {"run": str(folder)}).result
+    assert len(asked) == weighed  # decided before
+    assert result["edits"] == whole["edits"] and abs(result["accuracy"] - whole["accuracy"]) < 0.02  # number format is chosen by timing
+    assert runs.open(folder).status == "finished" and "healed by training" in job.lines(result)
+    assert not (folder / edit_decision.FILE).exists() and not (folder / edit_decision.NETWORK).exists()
+
+
+def test_a_decision_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    record = runs.create(tmp_path / "run", "redesign", {}, data="digits")
+    record.write_json(edit_decision.FILE, {"edits": []})
+    with pytest.raises(DataError, match=r"redesign_decision.json cannot be read \('steps'\); remove it to decide anew"):
+        edit_decision.recall(record, lambda: pytest.fail("it was decided before"))
+
+
+def test_what_it_would_do(parent: Path, tmp_path: Path) -> None:
+    quoted = jobs.quote("redesign", job.Config.model_validate({"run": str(parent), "speedup": 2.0, "time": "90s"} | FEW))
+    assert quoted["target_s"] == pytest.approx(quoted["before_s"] / 2) and set(quoted["proposals"]) <= {"prune", "skip"}
+    assert quoted["images"] == 100 and quoted["calibration"] == 64
+    text = job.plan(quoted)
+    assert "1 min 30 s at most, rate 0.001" in text and text.endswith("Nothing was done.") and "prune" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -48,7 +48,8 @@ class Material:
 class EditSearch:
     """Weighs the edits of one network, once, and chooses among them as often as asked.
 
-    ``timing``: what is measured, remembered between runs for this machine. ``kinds``: edits to try, all by default.
+    ``timing``: what is measured, remembered between runs for this machine. ``kinds``: edits to try, all by default. ``remembering``:
+    wraps the estimate of losses, to keep them. Edits are weighed when first needed; exact ones are made at once.
     """
 
     original: Graph
@@ -57,8 +58,8 @@ class EditSearch:
     kinds: Sequence[str] = ()
     estimate: Estimate = "auto"
     progress: Progress = lambda done, total, edit: None
+    remembering: Callable[[redesign.selection.Loss], redesign.selection.Loss] = lambda estimate: estimate
     exact: list[redesign.Edit] = field(default_factory=list, init=False)
-    options: list[redesign.Option] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         known, remember = compiler.recall_prices(self.timing), partial(compiler.remember_prices, self.timing)
@@ -66,8 +67,12 @@ class EditSearch:
         self.price.refresh(self.original)
         self.before_s = self.price(self.original)
         self.graph = self._tidied()
+
+    @cached_property
+    def options(self) -> list[redesign.Option]:
+        """Edits with their times and losses, weighed once."""
         edits = self.proposals()
-        self.options = redesign.weigh(self.graph, edits, self.price, self._loss(len(edits)), self._told)
+        return redesign.weigh(self.graph, edits, self.price, self.remembering(self._loss(len(edits))), self._told)
 
     def proposals(self) -> list[redesign.Edit]:
         """Return the edits to weigh; channels ranked by what the gradient of the loss says of them."""

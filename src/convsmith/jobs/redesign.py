@@ -10,8 +10,8 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs import derived, healing, sources, trained
-from convsmith.jobs.duration import Duration
+from convsmith.jobs import derived, edit_decision, healing, sources, trained
+from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.settings import Settings, positional, text
 from convsmith.jobs.text import percent, printable, table
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convsmith import redesign
     from convsmith.data.dataset import Dataset
     from convsmith.graph.network import Graph
+    from convsmith.jobs.edit_decision import Decision
     from convsmith.jobs.edit_search import EditSearch
 
 HEALED = 8.0
@@ -70,39 +71,102 @@ def require(config: Config) -> str:
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Search, edit, correct, heal and measure; write network, redesign.json and evaluation into the new run.
 
-    Raises: UsageError when no edits make it as quick as asked.
+    What was found is kept as it comes: a run that was interrupted goes on with the losses it knows, the edits it chose, its healing.
+
+    Raises: UsageError when no edits make it as quick as asked; KeyboardInterrupt after Ctrl-C.
     """
     from convsmith.jobs.edit_search import smaller
 
     parent = trained.load(runs.open(runs.find(config.run, runs.root())))
     dataset = sources.reopen(parent.run.read_json("dataset.json"), record, workers=config.workers)
-    search = prepare(config, parent, dataset, record)
-    choice = choose(config, search)
-    record.event("redesign", edits=len(choice.edits), predicted_s=choice.seconds)
-    steps = follow(search, choice)
-    final = choice.graph
-    if config.correct and choice.edits:
-        final = search.corrected(final)
-        steps.append(step_of(search, "corrected means and deviations", final, None))
+    losses = edit_decision.Losses(record, config.model_dump(mode="json", include={"run", "estimate", "calibration"}))
+    search = prepare(config, parent, dataset, record, losses)
+    decision = edit_decision.recall(record, lambda: decide(config, search, record))
+    losses.forget()
+    final, steps = decision.graph, list(decision.steps)
     preprocess = smaller(parent.preprocess, final.inputs[0].shape[2:])
-    if config.heals and choice.edits:
+    if config.heals and decision.changes:
         own = {"learning_rate": config.learning_rate, "distil": config.distil, "epochs": config.epochs or 20.0, "time_s": config.time}
         final = healing.heal(final, parent, dataset, preprocess, own, record=record, resume=True)
         steps.append(step_of(search, "healed by training", final, None))
-    child = derived.write(record, parent, final, preprocess=preprocess, edits=[edit.to_dict() for edit in (*search.exact, *choice.edits)])
+    child = derived.write(record, parent, final, preprocess=preprocess, edits=[edit.to_dict() for edit in decision.edits])
     evaluation, judged = derived.judge(parent, child, dataset, record, config.workers)
-    found = report(config, search, choice, parent, child) | judged | {"holds": judged["drop"] <= config.max_drop, "steps": steps}
+    found = report(config, search, decision, parent, child) | judged | {"holds": judged["drop"] <= config.max_drop, "steps": steps}
     record.write_json("redesign.json", found)
-    top1 = {"top1": evaluation.top1, "interval": evaluation.interval}
-    return (
-        found
-        | top1
-        | {"folder": str(record.folder), "summary": {"model": child.name, "top1": evaluation.top1, "speedup": found["speedup"]}}
-    )
+    edit_decision.forget(record)
+    summary = {"model": child.name, "top1": evaluation.top1, "speedup": found["speedup"]}
+    return found | {"top1": evaluation.top1, "interval": evaluation.interval, "folder": str(record.folder), "summary": summary}
 
 
-def prepare(config: Config, parent: trained.Trained, dataset: Dataset, record: runs.Listener) -> EditSearch:
-    """Read the images and weigh every edit."""
+def resume(config: Config, record: runs.Record) -> dict[str, Any]:
+    """Go on where the run stopped: in weighing, or in healing from its last checkpoint."""
+    return run(config, record)
+
+
+def decide(config: Config, search: EditSearch, record: runs.Listener) -> Decision:
+    """Choose the edits, follow what each does, and correct the network."""
+    from convsmith.jobs.edit_decision import Decision
+
+    choice = choose(config, search)
+    record.event("redesign", edits=len(choice.edits), predicted_s=choice.seconds)
+    steps, graph = follow(search, choice), choice.graph
+    if config.correct and choice.edits:
+        graph = search.corrected(graph)
+        steps.append(step_of(search, "corrected means and deviations", graph, None))
+    edits = (*search.exact, *choice.edits)
+    return Decision(edits, len(search.exact), len(search.options), search.before_s, tuple(steps), graph)
+
+
+def quote(config: Config) -> dict[str, Any]:
+    """Return what would be tried and done, with the time of the network as it is; nothing is weighed."""
+    from collections import Counter
+
+    name = require(config)
+    parent, record = trained.load(runs.open(runs.find(config.run, runs.root()))), runs.Unrecorded()
+    dataset = sources.reopen(parent.run.read_json("dataset.json"), record, workers=config.workers)
+    search = prepare(config, parent, dataset, record)
+    wanted_s = target(config, search)
+    return {
+        "run": name,
+        "batch": config.batch,
+        "before_s": search.before_s,
+        "target_s": wanted_s,
+        "max_drop": config.max_drop,
+        "exact": dict(Counter(edit.kind for edit in search.exact)),
+        "proposals": dict(Counter(edit.kind for edit in search.proposals())),
+        "calibration": len(search.material.calibration),
+        "images": len(search.material.x),
+        "healing": {"epochs": config.epochs, "seconds": config.time, "learning_rate": config.learning_rate} if config.heals else None,
+    }
+
+
+def plan(quoted: Mapping[str, Any]) -> str:
+    """Return what `quote` found as text."""
+    aim, heals = quoted["target_s"], quoted["healing"]
+    goal = f"{1e3 * aim:.3f} ms" if aim is not None else f"as quick as a drop of {quoted['max_drop']:g} points allows"
+    limits = [f"{heals['epochs']:g} epochs"] if heals and heals["epochs"] else []
+    limits += [format_duration(heals["seconds"])] if heals and heals["seconds"] else []
+    rows = [
+        ["run", printable(quoted["run"])],
+        ["time now", f"{1e3 * quoted['before_s']:.3f} ms a batch of {quoted['batch']}"],
+        ["goal", goal],
+        ["exact edits, made at once", _counted(quoted["exact"])],
+        ["edits to weigh", _counted(quoted["proposals"])],
+        ["losses from", f"{quoted['calibration']:,} training images"],
+        ["accuracy on", f"{quoted['images']:,} images that nothing is fitted on"],
+        ["healing", f"{' and '.join(limits)} at most, rate {heals['learning_rate']:g}" if heals else "none; --epochs or --time heal"],
+    ]
+    return table(["what", "plan"], rows) + "\n\nNothing was done."
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+
+
+def prepare(
+    config: Config, parent: trained.Trained, dataset: Dataset, record: runs.Listener, losses: edit_decision.Losses | None = None
+) -> EditSearch:
+    """Read the images, time the network and make the exact edits; ``losses`` keeps what edits are found to lose."""
     from convsmith import compiler
     from convsmith.jobs.edit_search import EditSearch, Material
 
@@ -113,12 +177,18 @@ def prepare(config: Config, parent: trained.Trained, dataset: Dataset, record: r
     def progress(done: float, total: float, edit: str) -> None:
         record.progress("redesign", done, total, edit=edit)
 
-    return EditSearch(parent.graph, Material(*calibration, *scored), timing, config.edits, config.estimate, progress)
+    remembering = losses.remembering if losses is not None else (lambda estimate: estimate)
+    return EditSearch(parent.graph, Material(*calibration, *scored), timing, config.edits, config.estimate, progress, remembering)
+
+
+def target(config: Config, search: EditSearch) -> float | None:
+    """Return the seconds that were asked for, None where the drop decides."""
+    return config.max_ms / 1e3 if config.max_ms is not None else search.before_s / config.speedup if config.speedup else None
 
 
 def choose(config: Config, search: EditSearch) -> redesign.Choice:
     """Return the edits for the time that was asked for, or as many as the drop allows."""
-    target_s = config.max_ms / 1e3 if config.max_ms is not None else search.before_s / config.speedup if config.speedup else None
+    target_s = target(config, search)
     if target_s is not None:
         choice = search.at(target_s)
         if choice is None:
@@ -157,7 +227,7 @@ def step_of(search: EditSearch, name: str, graph: Graph, loss: float | None) -> 
     return {"edit": name, "predicted_s": search.price(graph), "measured_s": search.timing.whole(graph), "accuracy": accuracy, "loss": loss}
 
 
-def report(config: Config, search: EditSearch, choice: redesign.Choice, parent: trained.Trained, child: trained.Trained) -> dict[str, Any]:
+def report(config: Config, search: EditSearch, decision: Decision, parent: trained.Trained, child: trained.Trained) -> dict[str, Any]:
     """Return the part of redesign.json on time and size, before and after."""
     from convsmith import analysis
 
@@ -167,9 +237,9 @@ def report(config: Config, search: EditSearch, choice: redesign.Choice, parent: 
     return {
         "max_drop": config.max_drop,
         "batch": config.batch,
-        "edits": [edit.to_dict() for edit in (*search.exact, *choice.edits)],
-        "exact": len(search.exact),
-        "weighed": len(search.options),
+        "edits": [edit.to_dict() for edit in decision.edits],
+        "exact": decision.exact,
+        "weighed": decision.weighed,
         "predicted_s": {"before": search.before_s, "after": search.price(child.graph)},
         "measured_s": seconds,
         "speedup": seconds["before"] / seconds["after"],
