@@ -20,6 +20,7 @@ from convsmith import models, training
 from convsmith.data import Preprocess
 from convsmith.data.dataset import Dataset
 from convsmith.data.images import ResidentSplit
+from convsmith.jobs.train import CALIBRATION_S
 
 NETS = (
     ("smallnet", 32, 64, 6400), ("photonet", 64, 32, 1280), ("resnet20", 32, 128, 2560), ("resnet18", 64, 32, 1280),
@@ -44,7 +45,7 @@ def one(name: str, size: int, batch: int, images: int) -> dict[str, Any]:
     preprocess = Preprocess(size, size)
     config = training.Training(batch=batch, epochs=2, learning_rate=1e-4, schedule=training.Schedule(kind="constant"), validate_every=1)
     began = time.perf_counter()
-    quoted = training.quote(module, dataset, config, preprocess)
+    quoted = training.quote(module, dataset, config, preprocess, CALIBRATION_S)
     calibration_s = time.perf_counter() - began
     # a validation costs a third of an update for each image, as the plan of a training has it
     predicted = quoted.step_s * (quoted.steps / 2 + VAL_IMAGES / batch / 3)

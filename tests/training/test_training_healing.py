@@ -9,13 +9,14 @@ from torch import nn
 
 from convsmith import data, models, redesign, training
 from convsmith.errors import DataError, UsageError
-from convsmith.graph import Graph
+from convsmith.graph import Graph, with_weights
 from convsmith.interop import pytorch
 from convsmith.redesign import Edit
 from convsmith.redesign.noise import answer_noise
 from convsmith.training import losses
 from convsmith.training.correction import correct, statistics
 from convsmith.training.edit_losses import EditLosses, weight_gradients
+from convsmith.training.normalised import NormalisedNetwork
 
 RNG = np.random.default_rng(0)
 
@@ -115,3 +116,27 @@ def test_a_network_learns_from_a_teacher_alone() -> None:
     training.fit(student, dataset, taught, preprocess=preprocess, teacher=teacher)
     answers = [training.score(module, dataset.test, preprocess).argmax(1) for module in (student, teacher)]
     assert (answers[0] == answers[1]).mean() > 0.85
+
+
+def test_a_network_with_its_normalisations_again_is_the_same_until_it_is_trained() -> None:
+    graph, x = redesign.apply(network(), [Edit("fold")]), RNG.standard_normal((64, 3, 16, 16)).astype(np.float32)
+    dead = graph.weights["layer1.0.conv1.weight"].copy()
+    dead[3] = 0  # a channel that is constant
+    graph = with_weights(graph, {"layer1.0.conv1.weight": dead})
+    module = NormalisedNetwork(graph, x)
+    assert len(module.norms) == sum(node.op == "Conv" for node in graph) == 19
+    with torch.no_grad():
+        # float32 sums in another order, through 19 layers
+        np.testing.assert_allclose(module.eval()(torch.from_numpy(x)).numpy(), run(graph, x), atol=1e-3)
+        # a batch of the very images has the statistics that the network begins with
+        np.testing.assert_allclose(module.train()(torch.from_numpy(x)).numpy(), run(graph, x), atol=1e-2)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
+    for _ in range(3):
+        module(torch.from_numpy(x)).square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        trained = module.eval()(torch.from_numpy(x)).numpy()
+    assert np.abs(trained - run(graph, x)).max() > 1e-2
+    np.testing.assert_allclose(run(module.to_graph(), x), trained, atol=1e-3)
+    with pytest.raises(DataError, match="statistics are taken from images, at least one; got none"):
+        NormalisedNetwork(graph, x[:0])

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 KEPT: Final = ("augment", "batch", "seed", "threads")
 
-RULE: Final = {"optimizer": "adamw", "weight_decay": 0.0, "clip": 1.0}
-"""With batch norm folded, layers differ much in size: a rule that does not mind, and short steps."""
+RULE: Final = {"optimizer": "sgd", "weight_decay": 5e-4}
+
+RATE: Final = 0.02
+"""Highest learning rate of healing: that of the last third of an ordinary training of a network with batch norm."""
+
+STATISTICS: Final = 256
+"""Training images that the normalisations put in for healing begin with."""
 
 
 def retrain(module: nn.Module, parent: Trained, dataset: Dataset, preprocess: Preprocess, own: Mapping[str, Any], **how: Any) -> nn.Module:
@@ -37,9 +42,11 @@ def retrain(module: nn.Module, parent: Trained, dataset: Dataset, preprocess: Pr
 
 
 def heal(graph: Graph, parent: Trained, dataset: Dataset, preprocess: Preprocess, own: Mapping[str, Any], **how: Any) -> Graph:
-    """Train an edited network, taught by the one it was made from."""
-    from convsmith.interop import pytorch
+    """Train an edited network, batch norm folded, taught by the one it was made from; it has normalisations while it learns."""
+    from convsmith.jobs import sources
+    from convsmith.training.normalised import NormalisedNetwork
 
-    module = retrain(pytorch.write(graph), parent, dataset, preprocess, RULE | dict(own), teacher=parent.module, **how)
-    healed: Graph = module.to_graph()  # type: ignore[operator]
-    return healed
+    seen = sources.pixels(dataset.train, preprocess, STATISTICS, 0)[0]
+    module = retrain(NormalisedNetwork(graph, seen), parent, dataset, preprocess, RULE | dict(own), teacher=parent.module, **how)
+    assert isinstance(module, NormalisedNetwork)
+    return module.to_graph()

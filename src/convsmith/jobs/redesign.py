@@ -42,7 +42,7 @@ class Config(Settings):
     correct: bool = Field(True, description="Give edited layers the means and deviations of the original on some images")
     epochs: float | None = Field(None, gt=0, description="Healing: passes over the training images, taught by the original")
     time: Duration | None = text(None, "TIME", "Healing: time it may take, such as 90s, 10m", gt=0)
-    learning_rate: float = Field(1e-3, gt=0, description="Healing: highest learning rate")
+    learning_rate: float = Field(healing.RATE, gt=0, description="Healing: highest learning rate")
     distil: float = Field(0.8, ge=0, le=1, description="Healing: share of the loss against the scores of the original")
     calibration: int = Field(256, ge=2, description="Training images for losses and corrections")
     images: int = Field(2000, ge=0, description="Validation images to search on; 0 takes all")

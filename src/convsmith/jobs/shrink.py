@@ -104,7 +104,8 @@ def finish(shop: Workshop, found: Sequence[Point], config: Config) -> tuple[list
     """
     programs = {point.name: shop.reopened(point) for point in found}
     times = _times(shop, programs)
-    points = [point.timed(times[point.name, 1], times[point.name, config.batch]) for point in found]
+    codes_ms = times.get(("int8", 1))
+    points = [point.timed(times[point.name, 1], times[point.name, config.batch], codes_ms) for point in found]
     shown = {point.name for point in frontier(points)} | {"float32"}
     points = [replace(point, test=shop.confirm(programs[point.name])) if point.name in shown else point for point in points]
     return points, (times["torch", 1], times["torch", config.batch])

@@ -55,6 +55,9 @@ class Config(Images):
     training: Training = Field(default_factory=lambda: Training(), description="Every setting of the training")
 
 
+CALIBRATION_S = 6.0
+"""Seconds that --dry-run runs the network warm for its pace; a training that begins is quoted without."""
+
 NO_TEST = "; on val, which also chose the weights: the data has no test part"
 
 
@@ -87,7 +90,7 @@ def quote(config: Config) -> dict[str, Any]:
         "classes": prepared.dataset.classes,
         "decisions": prepared.decisions,
         "training": prepared.training.model_dump(mode="json"),
-        "quote": quote_of(prepared, preparation.build(prepared, config)),
+        "quote": quote_of(prepared, preparation.build(prepared, config), CALIBRATION_S),
     }
 
 
@@ -179,11 +182,11 @@ def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis
     return evaluation
 
 
-def quote_of(prepared: Prepared, module: nn.Module) -> dict[str, Any]:
-    """Return seconds, memory and disk that training will take, measured on a few updates."""
+def quote_of(prepared: Prepared, module: nn.Module, calibration_s: float = 0.0) -> dict[str, Any]:
+    """Return seconds, memory and disk that training will take, measured on a few updates, and for ``calibration_s`` more."""
     from convsmith import training
 
-    quoted: dict[str, Any] = runs.plain(training.quote(module, prepared.dataset, prepared.training, prepared.preprocess))
+    quoted: dict[str, Any] = runs.plain(training.quote(module, prepared.dataset, prepared.training, prepared.preprocess, calibration_s))
     return quoted
 
 

@@ -35,8 +35,10 @@ class Quote:
     arithmetic: Arithmetic
 
 
-def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Preprocess) -> Quote:
+def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Preprocess, calibration_s: float = 0.0) -> Quote:
     """Decode one batch, time a few updates on a copy of the network, and reckon what the whole run will take.
+
+    ``calibration_s``: how long to run the network warm for its pace, beyond the trial of a second or two that chooses the arithmetic.
 
     The network and torch's generator are left as they were. The memory starts from what this process holds after those updates, since it
     may be the one that trains: `footprint`, which computes nothing, does not know the holes that they leave in its heap (ResNet-20 at batch
@@ -56,7 +58,12 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
     held_bytes = pixel_bytes(dataset.train, feed.stored)
     resident = fits(held_bytes) if config.resident == "auto" else config.resident
     once_s = image_s * (val_images + (len(dataset.train) if resident else 0))
-    plan = planning.make_plan(config, feed, seconds, val_images, None if config.time_s is None else max(0.0, config.time_s - once_s))
+    left_s = None if config.time_s is None else max(0.0, config.time_s - once_s)
+    plan = planning.make_plan(config, feed, seconds, val_images, left_s)
+    if calibration_s and config.batch != "full":
+        with settings(config):
+            seconds[plan.arithmetic] = planning.steady(module, config, feed, weights, plan.arithmetic, calibration_s)
+        plan = planning.make_plan(config, feed, seconds, val_images, left_s)
     step_s = seconds[plan.arithmetic] + (0 if resident else image_s * feed.size(0))
     validations = -(-plan.steps // plan.validate_every)
     weight_bytes = _weight_bytes(module)

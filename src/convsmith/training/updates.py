@@ -166,9 +166,9 @@ class Updater:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             drop = self.config.drop_connect
             logits = noise.with_dropped_connections(self.module, drop, x_nchw) if drop else self._network(x_nchw)
-        if self.teacher is not None:
-            with torch.no_grad():
-                self.wanted = self.teacher(x_nchw)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    self.wanted = self.teacher(x_nchw)
         return logits, part.labels.to(self.device, non_blocking=True), mixture
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from convsmith.compiler import Timing
 from convsmith.errors import UsageError
 from convsmith.jobs.edit_search import APPROXIMATE, EditSearch, Material
-from convsmith.jobs.healing import heal
+from convsmith.jobs.healing import RATE, heal
 from convsmith.jobs.shrinking.plans import Tell, coded
 from convsmith.jobs.shrinking.workshop import Made, Workshop
 
@@ -41,9 +41,6 @@ HEALING_SHARE: Final = 0.7
 
 CALLS: Final = 200
 MOST_EPOCHS: Final = 60.0
-
-RATE: Final = 1e-3
-"""Highest learning rate of healing: with 1e-2 the edited ResNet-20 was worse after half a minute than before."""
 
 
 class CodeTiming(Timing):
@@ -114,12 +111,12 @@ class Editing:
         healed = self.healed(corrected, HEALING_SHARE * left)
         better = max((corrected, healed), key=lambda graph: self.search.score(graph).accuracy)
         edits = (*self.search.exact, *choice.edits)
-        return coded(self.shop, better, name, edits=edits, predicted_s=self.predicted_s(choice.graph), tell=self.tell)
+        return coded(self.shop, better, name, edits=edits, predicted_share=self.predicted_share(choice.graph), tell=self.tell)
 
-    def predicted_s(self, graph: Graph) -> float:
-        """Return the seconds of one call from the prices of layers, brought to this hour by the time of the original."""
+    def predicted_share(self, graph: Graph) -> float:
+        """Return the time of one call, from the prices of layers, as a part of that of the original in codes."""
         whole_s, call_s = self.original_s
-        return call_s + self.search.price(graph) * whole_s / self.search.before_s
+        return (call_s + self.search.price(graph) * whole_s / self.search.before_s) / (call_s + whole_s)
 
     @cached_property
     def original_s(self) -> tuple[float, float]:

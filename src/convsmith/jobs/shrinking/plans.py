@@ -28,7 +28,7 @@ def plans(shop: Workshop, evaluations: int, max_drop: float, tell: Tell | None =
 
 
 def coded(
-    shop: Workshop, plain: Graph, name: str, *, edits: tuple[Edit, ...] = (), predicted_s: float | None = None, tell: Tell | None = None
+    shop: Workshop, plain: Graph, name: str, *, edits: tuple[Edit, ...] = (), predicted_share: float | None = None, tell: Tell | None = None
 ) -> Made:
     """Return a network in 8-bit codes by the best recipe."""
     from convsmith import precision
@@ -36,7 +36,7 @@ def coded(
 
     plan = precision.candidate("int8", precision.layout(plain)).plan
     found = PostTraining(plain, plan, shop.calibration, tell).choose()
-    return Made(name, found.codes, found.graph, found.plan, str(found.recipe), edits, predicted_s)
+    return Made(name, found.codes, found.graph, found.plan, str(found.recipe), edits, predicted_share)
 
 
 def stored(shop: Workshop, fmt: str) -> Made:

@@ -11,7 +11,8 @@ from typing import Any
 class Point:
     """A measured network. Shares right are 0..1, drops in points against the float32 network on the same images.
 
-    ``predicted_ms``: one image, from prices of layers; None without prices. ``accuracy``, ``drop``, their ends and ``n`` are of the
+    ``predicted_share``: time of one image, from prices of layers, as a part of that of the whole network in codes; ``predicted_ms``: the
+    same in milliseconds, once that was measured beside it; None without prices. ``accuracy``, ``drop``, their ends and ``n`` are of the
     images of the search; ``test`` holds the same of the test images, where there are others. ``ms`` and ``batch_ms`` are one image and
     ``batch`` images, medians; ``file_bytes`` of the native program; ``memory_bytes`` of weights and values at once; ``energy_uj`` an
     estimate of one image's arithmetic and memory at 45 nm. ``folder``: the run that can be exported, relative to the searched one.
@@ -38,6 +39,7 @@ class Point:
     macs: int
     seconds: float
     folder: str
+    predicted_share: float | None = None
     predicted_ms: float | None = None
     test: Mapping[str, Any] | None = None
 
@@ -53,8 +55,10 @@ class Point:
         known = {key: value for key, value in values.items() if key != "images_per_s"}
         return cls(**{**known, "edits": tuple(known["edits"])})
 
-    def timed(self, ms: float, batch_ms: float) -> Point:
-        return replace(self, ms=ms, batch_ms=batch_ms)
+    def timed(self, ms: float, batch_ms: float, codes_ms: float | None = None) -> Point:
+        """Return the point with these times; ``codes_ms``: of the whole network in codes, measured in turn with them."""
+        predicted = None if codes_ms is None or self.predicted_share is None else codes_ms * self.predicted_share
+        return replace(self, ms=ms, batch_ms=batch_ms, predicted_ms=predicted)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Made:
     plan: Plan
     recipe: str
     edits: tuple[Edit, ...] = ()
-    predicted_s: float | None = None
+    predicted_share: float | None = None
     accuracy: float | None = None  # the error that algorithms may have, None for any
 
 
@@ -101,7 +101,7 @@ class Workshop:
             tuple(edit.to_dict() for edit in made.edits), score.accuracy, low, high, compared["drop"], compared["drop_low"],
             compared["drop_high"], score.n, 1e3 * one.total_s, 1e3 * many.total_s, self.batch, program_bytes(program),
             one.values_bytes + one.constants_bytes, energy_uj(made.plain, made.plan), analysis.analyse(made.plain).macs,
-            time.monotonic() - begun, folder, None if made.predicted_s is None else 1e3 * made.predicted_s,
+            time.monotonic() - begun, folder, made.predicted_share,
         )  # fmt: skip
 
     def keep(self, made: Made, score: Score) -> str:
