@@ -7,6 +7,7 @@ namespace CONVSMITH_LEVEL {
 namespace {
 
 constexpr int32_t kHalf = 1 << (kWeightBits - 1);
+constexpr int kLines = 4;  // rows at once
 
 inline uint8_t rounded(int32_t sum) {
     const int32_t value = sum >> kWeightBits;
@@ -60,48 +61,72 @@ inline __m128i four_taps(const uint8_t* from, const int32_t* weights) {
 #endif
 
 #if defined(__AVX512BW__)
+// The sum over the four bytes of each lane of pixels times weights, these given as digits.
+#if defined(__AVX512VNNI__)
+inline __m512i dot(__m512i bytes, const __m512i* digits) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i low = _mm512_add_epi32(_mm512_dpbusd_epi32(zero, bytes, digits[0]),
+                                         _mm512_slli_epi32(_mm512_dpbusd_epi32(zero, bytes, digits[1]), 6));
+    const __m512i top = _mm512_add_epi32(_mm512_dpbusd_epi32(zero, bytes, digits[2]),
+                                         _mm512_slli_epi32(_mm512_dpbusd_epi32(zero, bytes, digits[3]), 6));
+    return _mm512_add_epi32(low, _mm512_slli_epi32(top, 12));
+}
+#else
+inline __m512i dot(__m512i bytes, const __m512i* digits) {
+    const __m512i one = _mm512_set1_epi16(1), second = _mm512_set1_epi16(64), third = _mm512_set1_epi16(4096);
+    __m512i products[kDigits];
+    for (int k = 0; k < kDigits; ++k) products[k] = _mm512_maddubs_epi16(bytes, digits[k]);
+    const __m512i low = _mm512_add_epi32(_mm512_madd_epi16(products[0], one), _mm512_madd_epi16(products[1], second));
+    const __m512i top = _mm512_slli_epi32(_mm512_madd_epi16(products[3], third), 6);
+    return _mm512_add_epi32(low, _mm512_add_epi32(_mm512_madd_epi16(products[2], third), top));
+}
+#endif
+#endif
+
+#if defined(__AVX512BW__)
 // Four pixels of three bytes at once, one in each part of 16 bytes, and each weight as four digits, so that products of
-// bytes do: a pair of them is at most 2 * 255 * 32. Writes four bytes beyond. Returns how many pixels are done.
-inline int columns_by_four(const Resample& task, const uint8_t* row, ptrdiff_t safe, uint8_t* to) {
+// bytes do: a pair of them is at most 2 * 255 * 32. `Lines` rows, `apart` bytes from each other, share what the digits
+// take to spread. Writes four bytes beyond, to lines of kSlack more bytes than pixels. Returns how many pixels are
+// done.
+template <int Lines>
+inline int columns_by_four(const Resample& task, const uint8_t* row, ptrdiff_t apart, ptrdiff_t safe, uint8_t* to) {
     const ResampleAxis& axis = task.columns;
     const __m512i by_channel =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
     const __m512i places = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m128i packed = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
-    const __m512i one = _mm512_set1_epi16(1), second = _mm512_set1_epi16(64), third = _mm512_set1_epi16(4096);
-    const ptrdiff_t plane = ptrdiff_t(axis.size + 3) / 4 * 16;
+    const ptrdiff_t plane = ptrdiff_t(axis.size + 3) / 4 * 16, narrow_bytes = 3 * ptrdiff_t(axis.size) + kSlack;
     int x = 0;
     for (; x + 4 <= axis.size; x += 4, to += 12) {
         const int fours = axis.fours[x / 4];
         if (3 * ptrdiff_t(axis.reach[x / 4]) + 12 * (fours - 1) + 16 > safe) {
-            for (int i = 0; i < 4; ++i)
-                pixel<3>(row + 3 * ptrdiff_t(axis.first[x + i]), axis.count[x + i],
-                         axis.weights + ptrdiff_t(x + i) * axis.taps, to + 3 * i);
+            for (int i = 0; i < 4 * Lines; ++i)
+                pixel<3>(row + i / 4 * apart + 3 * ptrdiff_t(axis.first[x + i % 4]), axis.count[x + i % 4],
+                         axis.weights + ptrdiff_t(x + i % 4) * axis.taps, to + i / 4 * narrow_bytes + 3 * (i % 4));
             continue;
         }
         const int32_t* first = axis.first + x;
-        __m512i sum = _mm512_set1_epi32(kHalf);
+        __m512i sums[Lines];
+        for (int line = 0; line < Lines; ++line) sums[line] = _mm512_set1_epi32(kHalf);
         for (int f = 0; f < fours; ++f) {
-            const uint8_t* from = row + 12 * f;
-            __m512i bytes = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(from + 3 * ptrdiff_t(first[0]))));
-            bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(from + 3 * ptrdiff_t(first[1]))), 1);
-            bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(from + 3 * ptrdiff_t(first[2]))), 2);
-            bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(from + 3 * ptrdiff_t(first[3]))), 3);
-            bytes = _mm512_shuffle_epi8(bytes, by_channel);
-            const int8_t* digits = axis.digits + kDigits * f * plane + 4 * x;
-            __m512i products[kDigits];
-            for (int k = 0; k < kDigits; ++k) {
-                const __m512i four = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(digits + k * plane)));
-                products[k] = _mm512_maddubs_epi16(bytes, _mm512_permutexvar_epi32(places, four));
+            const int8_t* from = axis.digits + kDigits * f * plane + 4 * x;
+            __m512i digits[kDigits];
+            for (int k = 0; k < kDigits; ++k)
+                digits[k] = _mm512_permutexvar_epi32(
+                    places, _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(from + k * plane))));
+            for (int line = 0; line < Lines; ++line) {
+                const uint8_t* pixels = row + line * apart + 12 * f;
+                __m512i bytes = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(pixels + 3 * first[0])));
+                bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(pixels + 3 * first[1])), 1);
+                bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(pixels + 3 * first[2])), 2);
+                bytes = _mm512_inserti32x4(bytes, _mm_loadu_si128((const __m128i*)(pixels + 3 * first[3])), 3);
+                sums[line] = _mm512_add_epi32(sums[line], dot(_mm512_shuffle_epi8(bytes, by_channel), digits));
             }
-            const __m512i low =
-                _mm512_add_epi32(_mm512_madd_epi16(products[0], one), _mm512_madd_epi16(products[1], second));
-            const __m512i top = _mm512_slli_epi32(_mm512_madd_epi16(products[3], third), 6);
-            sum = _mm512_add_epi32(sum,
-                                   _mm512_add_epi32(low, _mm512_add_epi32(_mm512_madd_epi16(products[2], third), top)));
         }
-        const __m128i found = _mm512_cvtusepi32_epi8(_mm512_srli_epi32(sum, kWeightBits));
-        _mm_storeu_si128((__m128i*)to, _mm_shuffle_epi8(found, packed));
+        for (int line = 0; line < Lines; ++line) {
+            const __m128i found = _mm512_cvtusepi32_epi8(_mm512_srli_epi32(sums[line], kWeightBits));
+            _mm_storeu_si128((__m128i*)(to + line * narrow_bytes), _mm_shuffle_epi8(found, packed));
+        }
     }
     return x;
 }
@@ -114,7 +139,7 @@ inline void columns(const Resample& task, const uint8_t* row, [[maybe_unused]] p
     int x = 0;
 #if defined(__AVX512BW__)
     if (Channels == 3) {
-        x = columns_by_four(task, row, safe, to);
+        x = columns_by_four<1>(task, row, 0, safe, to);
         to += 3 * ptrdiff_t(x);
     }
 #endif
@@ -227,14 +252,22 @@ void resample(const Resample& task) {
     const int line = task.columns.size * task.channels;
     const int first = task.rows.first[0];
     const int last = task.rows.first[task.rows.size - 1] + task.rows.count[task.rows.size - 1];
-    for (int y = first; y < last; ++y) {
+    const ptrdiff_t box_bytes = ptrdiff_t(task.width) * task.channels, narrow_bytes = line + kSlack;
+    int y = first;
+#if defined(__AVX512BW__)
+    // below each of these there is one more row of the box, so that reading on to its end is reading pixels
+    const bool whole = task.channels == 3 && task.columns.size % 4 == 0 && task.row_bytes >= box_bytes;
+    for (; whole && y + kLines < last; y += kLines)
+        columns_by_four<kLines>(task, task.pixels + y * task.row_bytes, task.row_bytes, task.row_bytes + box_bytes,
+                                task.narrow + y * narrow_bytes);
+#endif
+    for (; y < last; ++y) {
         const uint8_t* row = task.pixels + y * task.row_bytes;
-        uint8_t* to = task.narrow + ptrdiff_t(y) * (line + kSlack);
-        const ptrdiff_t safe = ptrdiff_t(task.width) * task.channels;
+        uint8_t* to = task.narrow + y * narrow_bytes;
         if (task.channels == 3)
-            columns<3>(task, row, safe, to);
+            columns<3>(task, row, box_bytes, to);
         else
-            columns<1>(task, row, safe, to);
+            columns<1>(task, row, box_bytes, to);
     }
     for (int y = 0; y < task.rows.size; ++y) {
         rows(task, y, task.line);

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convsmith import data
 from convsmith.data.decode import decode
-from convsmith.data.jpeg import Clock, decode_box
+from convsmith.data.jpeg import Clock, Room, decode_box
 from convsmith.data.opening import read
 from convsmith.data.pack import write_pack
 from convsmith.data.pipeline import Waits, stream
@@ -106,6 +106,30 @@ def test_without_haste_the_pixels_are_those_of_the_careful_decoder(subsampling: 
     progressive = jpeg(photo(9, 64, 64), progressive=True, subsampling=subsampling)
     pixels, _ = decode_box(progressive, "x", 10**8, (0, 0, 64, 64), (8, 8), quick=False, clock=Clock())
     assert (pixels == np.asarray(Image.open(io.BytesIO(progressive)))).all()
+
+
+def test_the_orientation_is_read_wherever_it_stands() -> None:
+    exif, image = Image.Exif(), photo(3, 48, 80)
+    exif[0x0112] = 6
+    plain, turned = jpeg(image), jpeg(image, exif=exif)
+    begin = turned.index(b"\xff\xe1")
+    mark = turned[begin : begin + 2 + int.from_bytes(turned[begin + 2 : begin + 4])]
+    comments = (b"\xff\xfe" + (60_002).to_bytes(2) + bytes(60_000)) * 3
+    late = plain[:2] + comments + mark + plain[2:]
+    filled = plain[:2] + b"\xff\xff" + plain[2:]
+    for raw, shape in ((plain, (48, 80, 3)), (turned, (80, 48, 3)), (late, (80, 48, 3)), (filled, (48, 80, 3))):
+        pixels, _ = decode_box(raw, "x", 10**8, (0, 0, 16, 16), (8, 8), quick=False, clock=Clock())
+        assert pixels.shape == shape and (pixels == decode(raw, "x")).all()
+
+
+def test_pictures_that_lie_in_the_room_are_those_outside_it() -> None:
+    room = Room()
+    for number, (height, width) in enumerate([(64, 48), (160, 96), (32, 32)]):
+        raw = jpeg(photo(number, height, width))
+        arguments = (raw, "x", 10**8, (0, 0, height, width), (8, 8), bool(number % 2), Clock())
+        inside, outside = decode_box(*arguments, room)[0], decode_box(*arguments)[0]
+        assert (inside == outside).all() and np.shares_memory(inside, np.frombuffer(room.memory, np.uint8))
+        assert not np.shares_memory(outside, np.frombuffer(room.memory, np.uint8))
 
 
 def test_in_haste_a_large_box_is_decoded_at_reduced_scale_within_tolerance() -> None:

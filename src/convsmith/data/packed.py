@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def raw_bytes(extent: Extent) -> memoryview:
 
     Raises: DataError when the file is gone, shorter than the piece, or the bytes have another checksum.
     """
-    content, checked = _mapped(extent.path)
+    return _piece(extent, *_mapped(extent.path))
+
+
+def _piece(extent: Extent, content: mmap.mmap, checked: set[int]) -> memoryview:
     end = extent.offset + extent.size_bytes
     if end > len(content):
         raise DataError(f"{extent.path!r} ends at byte {len(content):,}, an image in it at {end:,}: the file is cut off; write it again")
@@ -51,6 +55,15 @@ def raw_bytes(extent: Extent) -> memoryview:
 def raw_pixels(extent: Extent) -> NDArray[np.uint8]:
     """Return raw pixels, uint8 ``(height, width, channels)``, as a read-only view of the file."""
     return np.frombuffer(raw_bytes(extent), np.uint8).reshape(extent.shape)
+
+
+def raw_pictures(extents: Sequence[Extent]) -> list[NDArray[np.uint8]]:
+    """Return the raw pixels of several pieces; each file is looked at once.
+
+    Raises: DataError as `raw_bytes`.
+    """
+    maps = {path: _mapped(path) for path in {extent.path for extent in extents}}
+    return [np.frombuffer(_piece(extent, *maps[extent.path]), np.uint8).reshape(extent.shape) for extent in extents]
 
 
 def _mapped(path: str) -> tuple[mmap.mmap, set[int]]:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from convsmith.data.buffers import Buffers
 from convsmith.data.images import EncodedSplit
-from convsmith.data.jpeg import Clock, decode_box
-from convsmith.data.packed import Extent
+from convsmith.data.jpeg import Clock, Room, decode_box
+from convsmith.data.packed import Extent, raw_pictures
 from convsmith.data.preprocess import Preprocess, affine, crop_box, framed, to_channels
 from convsmith.kernels import processor_count
 from convsmith.kernels.resampling import resample
@@ -113,7 +114,13 @@ class _Beginner:
     channels_last: bool
     waits: Waits
     buffers: Buffers
+    room: Room = field(default_factory=Room)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def numbers(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Scale and shift of the normalisation, None for bytes."""
+        return affine(self.preprocess) if self.normalise else None
 
     def __call__(self, group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], list[Future[None]]]:
         p = self.preprocess
@@ -124,50 +131,54 @@ class _Beginner:
             x = self.buffers.take((len(group), p.height, p.width, p.channels), np.float32)
         else:
             x = self.buffers.take((len(group), p.channels, p.height, p.width), np.float32)
-        pieces = np.array_split(np.arange(len(group)), min(len(group), 4 * self.threads))
+        pieces = np.array_split(np.arange(len(group)), min(len(group), 2 * self.threads))
         return group, x, [self.pool.submit(self._fill, group, boxes, mirrored, x, piece) for piece in pieces]
 
     def _fill(
         self, group: NDArray[np.int64], boxes: NDArray[np.int32], mirrored: NDArray[np.bool_], x: NDArray[Any], piece: NDArray[np.int64]
     ) -> None:
-        clock, split, p = Clock(), self.split, self.preprocess
-        cuts, held = boxes[piece], []
-        for row, index in enumerate(group[piece]):
-            source = split.sources[index]
-            top, left, bottom, right = map(int, cuts[row])
-            pixels, cuts[row] = self._decode(index, (top, left, bottom, right), clock)
-            held.append(to_channels(pixels, p.channels))
-            # raw pixels wait, so that one call scales them all; decoded ones are scaled while the cache has them
-            if not (isinstance(source, Extent) and source.shape) or row == len(piece) - 1:
-                last = row + 1
-                first = last - len(held)
-                self._place(held, cuts[first:last], mirrored, x, slice(piece[0] + first, piece[0] + last), clock)
-                held = []
+        clock, places = Clock(), slice(piece[0], piece[-1] + 1)
+        sources = [self.split.sources[index] for index in group[places]]
+        raw = [source for source in sources if isinstance(source, Extent) and source.shape]
+        if len(raw) == len(sources):
+            began = time.perf_counter()
+            pictures, cuts = raw_pictures(raw), boxes[places]
+            clock.disk_s += time.perf_counter() - began
+            for place in np.flatnonzero((cuts[:, :2] < 0).any(1) | (cuts[:, 2:] > self.split.extents[group[places]]).any(1)):
+                top, left, bottom, right = cuts[place].tolist()
+                pictures[place], cuts[place] = framed(pictures[place], (top, left, bottom, right))
+            self._place(pictures, cuts, mirrored[places], x[places], clock)
+        else:
+            # each is scaled while the cache has it
+            for place in piece:
+                one = slice(place, place + 1)
+                pixels, boxes[place] = self._decoded(int(group[place]), boxes[place], clock)
+                self._place([pixels], boxes[one], mirrored[one], x[one], clock)
         with self.lock:
             self.waits.clock.add(clock)
 
-    def _decode(self, index: int, box: tuple[int, int, int, int], clock: Clock) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
-        """Return pixels of an image that hold the whole box, and where it lies in them; one that reaches beyond is decoded whole."""
+    def _decoded(self, index: int, box: NDArray[np.int32], clock: Clock) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+        """Return pixels of a picture that hold the whole box, and where it lies in them; one that reaches beyond is decoded whole.
+
+        The pixels last until the thread decodes the next picture.
+        """
         split, p = self.split, self.preprocess
         height, width = map(int, split.extents[index])
-        beyond = box[0] < 0 or box[1] < 0 or box[2] > height or box[3] > width
+        top, left, bottom, right = box.tolist()
+        beyond = top < 0 or left < 0 or bottom > height or right > width
         wanted, quick = (p.height, p.width), self.quick and not beyond
-        asked = (0, 0, height, width) if beyond else box
-        pixels, place = decode_box(split.sources[index], split.names[index], split.max_pixels, asked, wanted, quick, clock)
+        asked = (0, 0, height, width) if beyond else (top, left, bottom, right)
+        source, name = split.sources[index], split.names[index]
+        pixels, place = decode_box(source, name, split.max_pixels, asked, wanted, quick, clock, self.room)
         if pixels.shape[0] < place[2] or pixels.shape[1] < place[3]:  # a smaller picture replaced the file since the scan
             return framed(pixels, crop_box(p, *pixels.shape[:2]))
-        return framed(pixels, box) if beyond else (pixels, place)
+        return framed(pixels, (top, left, bottom, right)) if beyond else (pixels, place)
 
     def _place(
-        self,
-        pictures: list[NDArray[np.uint8]],
-        boxes: NDArray[np.int32],
-        mirrored: NDArray[np.bool_],
-        x: NDArray[Any],
-        places: slice,
-        clock: Clock,
+        self, pictures: list[NDArray[np.uint8]], boxes: NDArray[np.int32], mirrored: NDArray[np.bool_], x: NDArray[Any], clock: Clock
     ) -> None:
         began = time.perf_counter()
-        numbers = affine(self.preprocess) if self.normalise else None
-        resample(pictures, boxes, mirrored[places], x[places], numbers, channels_last=self.channels_last, threads=1)
+        channels = self.preprocess.channels
+        fitting = [to_channels(pixels, channels) for pixels in pictures]
+        resample(fitting, boxes, mirrored, x, self.numbers, channels_last=self.channels_last, threads=1)
         clock.resample_s += time.perf_counter() - began
