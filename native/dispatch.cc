@@ -40,7 +40,7 @@ CONVSMITH_DECLARE(avx512)
 namespace avx512vnni {
 extern const IntegerTable kIntegers;
 void resample(const Resample&);
-}
+}  // namespace avx512vnni
 namespace avx512bf16 {
 extern const ConvolutionAlgorithm kBfloat16Gemm;
 }
@@ -115,8 +115,8 @@ const std::vector<Level>& levels() {
                             &avx512::kConvolutions, &avx512::kGradients, &avx512::kOperators, &avx512::kIntegers,
                             &avx512::kBinary, CONVSMITH_ROUNDED(avx512), avx512::rounded_survey, avx512::resample,
                             avx512::multiply_adds, avx512::triad});
-        // Only kernels of codes, of pictures, of packed signs where the processor counts bits, and one of bfloat16, differ from
-        // those of the level before: no processor of this level counts bits without the former.
+        // Only kernels of codes, of pictures, of packed signs where the processor counts bits, and one of bfloat16,
+        // differ from those of the level before: no processor of this level counts bits without the former.
         if (list.back().name == std::string("avx512") && __builtin_cpu_supports("avx512vnni")) {
             Level better = list.back();
             better.name = "avx512vnni";
