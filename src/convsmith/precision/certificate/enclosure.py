@@ -61,11 +61,12 @@ class Link:
 
     output deviation = slope * (linear function of input deviations) + offset + something within ``bounded``, plus rounding errors: each
     within ``error`` for certain; for a proof in probability within ``error`` counts for nothing and ``spread``, ``steady`` and
-    ``compensated`` say how they add up (see ``SumBound``).
+    ``compensated`` say how they add up (see ``SumBound``). ``back``: takes weights of the output to those of the inputs, for the images
+    whose numbers are given beside them, None for all in their order.
     """
 
     sources: tuple[str, ...]
-    back: Callable[[Tensor], tuple[Tensor, ...]]
+    back: Callable[[Tensor, Tensor | None], tuple[Tensor, ...]]
     slope: Tensor | None = None
     offset: Tensor | None = None
     bounded: Tensor | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convsmith.graph.network import Graph, Node
-from convsmith.interop.torch_operators import OPERATORS
+from convsmith.interop.torch_operators import OPERATORS, pad_windows, whole
 from convsmith.precision.certificate.setting import PRODUCTS
 
 #: Terms of one part of a sum: parts are summed apart, so that the sum of the parts is off by less.
@@ -55,6 +55,24 @@ class Layer:
         assert total is not None
         return total, channels * taps + parts + 1
 
+    def back(self, g: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the weights of an input of the given shape, the batch left out, that the weights ``g`` of the output come to."""
+        weight = self._weights[0] if self._weights else None
+        if self._node.op == "Gemm" and isinstance(weight, Tensor):
+            return g @ (weight if self._attributes.get("transB", 0) else weight.T)
+        if self._node.op == "Conv" and isinstance(weight, Tensor):
+            x = g.new_empty(len(g), *shape)  # its size alone is used; a stretched scalar would be copied
+            padded, padding = pad_windows(x, self._attributes, 0.0)
+            if padded is x:
+                rank = len(shape) - 1
+                strides, dilations = (whole(self._attributes, name, rank) for name in ("strides", "dilations"))
+                groups, none = int(self._attributes.get("group", 1)), [0] * rank
+                found = torch.ops.aten.convolution_backward(
+                    g, x, weight, None, strides, padding, dilations, False, none, groups, [True, False, False]
+                )
+                return found[0]  # type: ignore[no-any-return]
+        return adjoint(lambda x: self._operator((x, *self._weights), self._attributes), g, shape)
+
     def size(self, x: Tensor) -> Tensor:
         """Return the sums of magnitudes of products and bias, for magnitudes ``x``."""
         return self._operator((x, *self._sizes), self._attributes)  # type: ignore[no-any-return]
@@ -97,3 +115,10 @@ def terms_back(graph: Graph, node: Node) -> int:
         return 4096
     w = graph.weights[node.inputs[1]]
     return int(w.size // w.shape[1]) if node.op == "Conv" else int(max(w.shape))
+
+
+def adjoint(function: Callable[[Tensor], Tensor], g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return what weights ``g`` of a linear function's output come to for its input; that does not depend on the input."""
+    with torch.enable_grad():
+        x = g.new_zeros(len(g), *shape).requires_grad_()
+        return torch.autograd.grad(function(x), x, g)[0]

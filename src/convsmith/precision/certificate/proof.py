@@ -19,7 +19,7 @@ from convsmith.precision.certificate.enclosure import FAST, FLOAT64, Walk
 from convsmith.precision.certificate.layer import terms_of
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound, azuma_factor, power, probable, worst
 from convsmith.precision.certificate.setting import AVERAGES, Setting
-from convsmith.precision.certificate.steps import walk
+from convsmith.precision.certificate.steps import Layers, walk
 
 BEYOND: Final = "the bound exceeds the margin"
 
@@ -92,7 +92,7 @@ def certify(
     *,
     failure: float = 1e-6,
     exact: bool = False,
-    batch: int = 100,
+    batch: int = 50,
     progress: Callable[[int, int], None] | None = None,
 ) -> Certificates:
     """Prove what can be proved of each image.
@@ -178,6 +178,8 @@ class _Prover:
     def __post_init__(self) -> None:
         self.name = self.setting.rounded.outputs[0].name
         self.float32 = pytorch.write(self.setting.exact).eval()
+        self.layers: Layers = {}
+        self.exact_layers: Layers = {}
 
     def batch(self, x: Tensor) -> tuple[Any, ...]:
         """Return the columns of `Certificates` for some images."""
@@ -204,7 +206,7 @@ class _Prover:
             with torch.no_grad():
                 scores = self.float32(x)
             return None, scores.argmax(1), torch.ones(len(x), dtype=torch.bool)
-        found = walk(self.setting.exact, x, None, {}, numbers=FLOAT64).values[self.name]
+        found = walk(self.setting.exact, x, None, {}, numbers=FLOAT64, layers=self.exact_layers).values[self.name]
         classes = found.centre.argmax(1)
         reference = _differences(found.centre, found.radius, classes, FLOAT64.few)
         others = torch.arange(found.centre.shape[1]) != classes[:, None]
@@ -215,44 +217,44 @@ class _Prover:
     ) -> tuple[_Range, Tensor, dict[int, str]]:
         """Return what the differences of scores can be under the plan, those of the centre, and what went wrong for which image.
 
-        The way back is walked for the rival of each image, then for whatever is not decided. ``failure``: of the way back, in a proof in
+        The way back is walked for the rival of each image, then for every pair of classes that is not decided. ``failure``: of the way back, in a proof in
         probability.
         """
         kept = self.walk(x, bounds, failure)
         scores = kept.values[self.name]
-        found = _differences(scores.centre.detach(), scores.radius, classes, FAST.few)
+        found = _differences(scores.centre, scores.radius, classes, FAST.few)
         centre = (found.low + found.high) / 2
         problems = kept.problems
         for index in problems:
             found.low[index], found.high[index] = -torch.inf, torch.inf
         others = torch.arange(centre.shape[1]) != classes[:, None]
-        rows = torch.tensor([index not in problems for index in range(len(x))]).nonzero().reshape(-1)
-        if len(rows):
-            self.back(kept, found, torch.arange(len(x)), rows, classes, torch.where(others, centre, torch.inf).argmin(1), failure)
-            rows = rows[~_ahead(found, others)[rows]]
-        if len(rows):
-            kept = self.walk(x[rows], bounds, failure)
-            for column in range(centre.shape[1]):
-                if ((found.low[rows, column] <= 0) & (classes[rows] != column)).any():
-                    inner = torch.arange(len(rows))
-                    self.back(kept, found, rows, inner, classes[rows], torch.full((len(rows),), column), failure)
+        clear = torch.ones(len(x), dtype=torch.bool)
+        clear[list(problems)] = False
+        if clear.any():
+            self.back(kept, found, None, clear, classes, torch.where(others, centre, torch.inf).argmin(1), failure)
+        rows, columns = ((found.low <= 0) & others & clear[:, None]).nonzero(as_tuple=True)
+        for first in range(0, len(rows), len(x)):
+            some, against = rows[first : first + len(x)], columns[first : first + len(x)]
+            self.back(kept, found, some, torch.ones(len(some), dtype=torch.bool), classes[some], against, failure)
         return found, centre, problems
 
     def walk(self, x: Tensor, bounds: Mapping[str, SumBound], failure: float | None) -> Walk:
-        return walk(self.setting.rounded, x, self.setting, bounds, keep=True, likely=failure is not None)
+        return walk(self.setting.rounded, x, self.setting, bounds, keep=True, likely=failure is not None, layers=self.layers)
 
     def back(
-        self, kept: Walk, found: _Range, places: Tensor, rows: Tensor, classes: Tensor, columns: Tensor, failure: float | None
+        self, kept: Walk, found: _Range, rows: Tensor | None, count: Tensor, classes: Tensor, columns: Tensor, failure: float | None
     ) -> None:
-        """Walk back from the difference of two scores of each image and narrow it in ``found``, in whose rows ``places`` the images are."""
-        centre = kept.values[self.name].centre.detach()
-        start = torch.zeros_like(centre)
-        start[torch.arange(len(centre)), classes] += 1
-        start[torch.arange(len(centre)), columns] -= 1
-        offset, reach = _reach_back(kept, self.name, start, None if failure is None else failure / (centre.shape[1] - 1))
+        """Walk back from the difference of two scores of some images, None for all, and narrow it in ``found`` where it ``count``s."""
+        scores = kept.values[self.name].centre
+        centre = scores if rows is None else scores[rows]
+        places = torch.arange(len(centre)) if rows is None else rows
+        start, own = torch.zeros_like(centre), torch.arange(len(centre))
+        start[own, classes] += 1
+        start[own, columns] -= 1
+        offset, reach = _reach_back(kept, self.name, start, rows, None if failure is None else failure / (centre.shape[1] - 1))
         middle = (start * centre).sum(1, dtype=torch.float64) + offset
         reach = reach * (1 + 16 * FAST.unit) + 1e-15 * middle.abs()
-        found.narrow(places[rows], (middle - reach)[rows], (middle + reach)[rows], columns[rows])
+        found.narrow(places[count], (middle - reach)[count], (middle + reach)[count], columns[count])
 
 
 def _differences(centre: Tensor, radius: Tensor, classes: Tensor, few: float) -> _Range:
@@ -272,8 +274,12 @@ def _furthest(found: _Range, exact: _Range) -> Tensor:
     return torch.maximum(exact.high - found.low, found.high - exact.low)
 
 
-def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> tuple[Tensor, Tensor]:
-    """Return where the linear function ``start`` of the scores lies, from the centre, and within what."""
+def _reach_back(kept: Walk, name: str, start: Tensor, rows: Tensor | None, failure: float | None) -> tuple[Tensor, Tensor]:
+    """Return where the linear function ``start`` of the scores of some images lies, from the centre, and within what."""
+
+    def of(values: Tensor) -> Tensor:
+        return values if rows is None else values.index_select(0, rows)
+
     offset = torch.zeros(len(start), dtype=torch.float64)
     # errors within bounds; of sums in trees, of compensated sums, of stores; rounding errors of the offset
     bounded, trees, compensated, stores, sizes = (torch.zeros_like(offset) for _ in range(5))
@@ -284,21 +290,22 @@ def _reach_back(kept: Walk, name: str, start: Tensor, failure: float | None) -> 
             continue
         size = g.abs()
         if link.offset is not None:
-            shift, most, own = _product(g, link.offset), _product(size, link.offset.abs()), _own(g)
+            place, own = of(link.offset), _own(g)
+            shift, most = _product(g, place), _product(size, place.abs())
             offset += shift
             sizes += own * most * (1 + 2 * own)
         if link.bounded is not None:
-            bounded += _product(size, link.bounded) * (1 + 2 * _own(g))
+            bounded += _product(size, of(link.bounded)) * (1 + 2 * _own(g))
         if link.spread is not None:
-            part = g * link.spread
+            part = g * of(link.spread)
             squares = _product(part, part) * (1 + 2 * _own(g))
             if link.compensated is None:
                 stores += squares
             else:
                 trees += squares
-                compensated += _product(size, link.compensated) * (1 + 2 * _own(g))
-        g = g if link.slope is None else g * link.slope
-        for source, part in zip(link.sources, link.back(g), strict=True):
+                compensated += _product(size, of(link.compensated)) * (1 + 2 * _own(g))
+        g = g if link.slope is None else g * of(link.slope)
+        for source, part in zip(link.sources, link.back(g, rows), strict=True):
             weights[source] = weights[source] + part if source in weights else part
     reach = bounded + sizes
     if failure is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch.nn import functional
 from convsmith.graph.network import Graph, Node
 from convsmith.interop.torch_operators import OPERATORS
 from convsmith.precision.certificate.enclosure import FAST, Enclosure, Link, Numbers, Walk, constant
-from convsmith.precision.certificate.layer import Layer, terms_back, terms_of
+from convsmith.precision.certificate.layer import Layer, adjoint, terms_back, terms_of
 from convsmith.precision.certificate.maxima import OUTSIDE, tournament, windows_of
 from convsmith.precision.certificate.roundoff import FLOAT32, SumBound
 from convsmith.precision.certificate.setting import AVERAGES, MAXIMA, MOVES, POINTWISE, PRODUCTS, Setting, Store
 
 Bounds = Mapping[str, SumBound]
+Layers = dict[tuple[str, torch.dtype], Layer]
 NOTHING: Final = SumBound(0.0, 0.0, 1.0, 0.0)
 
 
@@ -33,14 +34,15 @@ def walk(
     keep: bool = False,
     likely: bool = False,
     numbers: Numbers = FAST,
+    layers: Layers | None = None,
 ) -> Walk:
     """Carry a batch of images through the network.
 
     ``setting`` None: exact arithmetic, so that radii hold nothing but the errors of ``numbers``. ``bounds``: of the sums of each layer.
-    ``keep``: keep the links; ``likely``: rounding errors are mean-zero in them.
+    ``keep``: keep the links; ``likely``: rounding errors are mean-zero in them. ``layers``: what was made of the weights, kept for more.
     """
     found = Walk()
-    step = _Step(graph, setting, bounds, found, keep, likely, numbers)
+    step = _Step(graph, setting, bounds, found, keep, likely, numbers, {} if layers is None else layers)
     name = graph.inputs[0].name
     found.values[name] = step.stored(name, Enclosure(x.to(numbers.dtype), torch.zeros_like(x, dtype=numbers.dtype)))
     last = {source: node.name for node in graph for source in node.inputs}
@@ -59,10 +61,18 @@ class _Step:
     """The rules of one operator each."""
 
     def __init__(
-        self, graph: Graph, setting: Setting | None, bounds: Bounds, found: Walk, keep: bool, likely: bool, numbers: Numbers
+        self,
+        graph: Graph,
+        setting: Setting | None,
+        bounds: Bounds,
+        found: Walk,
+        keep: bool,
+        likely: bool,
+        numbers: Numbers,
+        layers: Layers,
     ) -> None:
         self.graph, self.setting, self.bounds, self.found, self.keep, self.likely = graph, setting, bounds, found, keep, likely
-        self.numbers, self.few, self.least = numbers, numbers.few, numbers.least
+        self.numbers, self.few, self.least, self.layers = numbers, numbers.few, numbers.least, layers
 
     def run(self, node: Node) -> Enclosure:
         if node.op in PRODUCTS or node.op in AVERAGES:
@@ -89,11 +99,10 @@ class _Step:
     def products(self, node: Node) -> Enclosure:
         """Enclose what a layer of products or averages gives: machine sums around the sum of the stored inputs."""
         x: Enclosure = self.given(node.inputs[0])
-        layer = Layer(self.graph, node, self.numbers.dtype)
-        with torch.set_grad_enabled(self.keep):
-            source = x.centre.detach().requires_grad_(self.keep)
-            z, longest = layer(source)
-        centre, size_x = z.detach(), source.detach().abs()
+        key = node.name, self.numbers.dtype
+        layer = self.layers[key] = self.layers.get(key) or Layer(self.graph, node, self.numbers.dtype)
+        centre, longest = layer(x.centre)
+        size_x, shape = x.centre.abs(), tuple(x.centre.shape[1:])
         terms, bound = terms_of(self.graph, node, size_x), self.bounds.get(node.name, NOTHING)
         own, all_own = self.numbers.gamma(longest or terms), self.numbers.gamma(terms)
         if not (bound.is_finite and math.isfinite(all_own)):
@@ -114,7 +123,7 @@ class _Step:
             error = bound.error(count, size, total)
             radius.add_(error)
             if self.keep:
-                link = Link(node.inputs[:1], lambda g: torch.autograd.grad(z, source, g, retain_graph=True))
+                link = Link(node.inputs[:1], lambda g, _: (layer.back(g, shape),))
                 random = self.likely and bound.factor is not None
                 link.bounded = steady.add_(bound.steady(count, size, total) if random else error)
                 # the way back has rounding errors of its own, which meet deviations of at most the radius
@@ -128,46 +137,49 @@ class _Step:
     def _check_reach(self, node: Node, bound: SumBound, size: Tensor, terms: int) -> None:
         assert self.setting is not None
         limit, count = self.setting.sums[node.name].limit, 1 if node.op in PRODUCTS else terms
-        inside = (bound.reach * count * size.flatten(1) * (1 + self.few) + bound.reach_absolute <= limit).all(1)
+        inside = bound.reach * count * size.flatten(1).amax(1) * (1 + self.few) + bound.reach_absolute <= limit
         self.found.blame(~inside, f"sums may overflow in layer {node.name!r}")
 
     # values that are moved, added, chosen ------------------------------------------------------------------------------------
 
     def moves(self, node: Node) -> Enclosure:
         inputs = [self.given(name) if name else None for name in node.inputs]
-        sources: list[Any] = [item.centre.requires_grad_(self.keep) if isinstance(item, Enclosure) else item for item in inputs]
         operator = OPERATORS[node.op]
-        if node.op == "Concat" or node.op == "Transpose":
-            names = node.inputs
-        else:
-            names = node.inputs[:1]
-            sources[1:] = [item.numpy() if isinstance(item, Tensor) else item for item in sources[1:]]
-        with torch.set_grad_enabled(self.keep):
-            y = operator(sources, node.attributes)
-        radius = operator([item.radius if isinstance(item, Enclosure) else item for item in inputs], node.attributes)
+        names = node.inputs if node.op in ("Concat", "Transpose") else node.inputs[:1]
+
+        def move(values: Sequence[Any]) -> Any:
+            rest = values if len(names) > 1 else [values[0], *(item.numpy() if isinstance(item, Tensor) else item for item in values[1:])]
+            return operator(rest, node.attributes)
+
+        sources = [item.centre if isinstance(item, Enclosure) else item for item in inputs]
+        radius = move([item.radius if isinstance(item, Enclosure) else item for item in inputs])
         places = [index for index, name in enumerate(names) if name in self.found.values]
-        if self.keep:
-            wanted: list[Tensor] = [sources[index] for index in places]
-            back = lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True)  # noqa: E731
-            self.link(node, Link(tuple(names[index] for index in places), back))
-        return Enclosure(y.detach(), radius)
+        shapes = [tuple(self.found.values[names[index]].centre.shape[1:]) for index in places]
+
+        def back(g: Tensor, _: Tensor | None) -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                wanted = [g.new_zeros(len(g), *shape).requires_grad_() for shape in shapes]
+                given = list(sources)
+                for index, value in zip(places, wanted, strict=True):
+                    given[index] = value
+                return torch.autograd.grad(move(given), wanted, g)
+
+        self.link(node, Link(tuple(names[index] for index in places), back))
+        return Enclosure(move(sources), radius)
 
     def addition(self, node: Node) -> Enclosure:
         """Enclose a sum of two values, or of a value and a constant, rounded to float32 once."""
         a, b = (self.given(name) for name in node.inputs)
-        places = [name in self.found.values for name in node.inputs]
-        sources = [item.centre.detach().requires_grad_(self.keep and place) for item, place in zip((a, b), places, strict=True)]
-        with torch.set_grad_enabled(self.keep):
-            y = sources[0] + sources[1]
-        centre, carried = y.detach(), a.radius + b.radius
+        shapes = {name: tuple(item.centre.shape[1:]) for name, item in zip(node.inputs, (a, b), strict=True) if name in self.found.values}
+        centre, carried = a.centre + b.centre, a.radius + b.radius
         error = self.few * centre.abs() + self.least
         if self.setting is not None:
             error = error + FLOAT32.relative * (centre.abs() + carried) + FLOAT32.absolute
         if self.keep:
-            wanted = [source for source, place in zip(sources, places, strict=True) if place]
+            names = tuple(name for name in node.inputs if name in shapes)
             link = Link(
-                tuple(name for name, place in zip(node.inputs, places, strict=True) if place),
-                lambda g: torch.autograd.grad(y, wanted, g, retain_graph=True),
+                names,
+                lambda g, _: tuple(g.sum_to_size(len(g), *shapes[name]) for name in names),
                 bounded=error + self.few * carried,
             )
             self.link(node, link)
@@ -176,22 +188,21 @@ class _Step:
     def maximum(self, node: Node) -> Enclosure:
         """Enclose maxima. On the way back ``max(a, b) = a + relu(b - a)`` is a line between its ends, as for ReLU, pair by pair."""
         x: Enclosure = self.given(node.inputs[0])
-        low, high = windows_of(node, x.low.detach()), windows_of(node, x.high.detach())
+        low, high = windows_of(node, x.low), windows_of(node, x.high)
         y = self.between(low.amax(-1), high.amax(-1))
         if not self.keep:
             return y
-        with torch.enable_grad():
-            source = x.centre.detach().requires_grad_()
-            centres = windows_of(node, source)
-        pairs = tournament(low, high)
-        with torch.enable_grad():
-            line = (pairs.weights * centres).sum(-1)
-        offset = line.detach().add(pairs.bounded).sub_(y.centre)
+        pairs, shape = tournament(low, high), tuple(x.centre.shape[1:])
+        offset = (pairs.weights * windows_of(node, x.centre)).sum(-1).add_(pairs.bounded).sub_(y.centre)
         largest = torch.maximum(low.abs_().masked_fill_(low >= -OUTSIDE, 0), high.abs_().masked_fill_(high >= -OUTSIDE, 0)).amax(-1)
         bounded = largest.mul_(8 * self.few).add_(pairs.bounded).add_(self.least)
         slope = (bounded < y.radius).to(y.centre.dtype)
         bounded = torch.minimum(bounded, y.radius)
-        back = lambda g: torch.autograd.grad(line, source, g, retain_graph=True)  # noqa: E731
+
+        def back(g: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
+            weights = pairs.weights if rows is None else pairs.weights.index_select(0, rows)
+            return (adjoint(lambda source: windows_of(node, source), g.unsqueeze(-1) * weights, shape),)
+
         self.link(node, Link(node.inputs[:1], back, slope, offset.mul_(slope), bounded))
         return y
 
@@ -199,7 +210,7 @@ class _Step:
 
     def pointwise(self, node: Node) -> Enclosure:
         x: Enclosure = self.given(node.inputs[0])
-        low, high = x.low.detach(), x.high.detach()
+        low, high = x.low, x.high
         if node.op == "Clip":
             limits = [None if not name else float(self.graph.weights[name].reshape(-1)[0]) for name in (*node.inputs[1:], "", "")[:2]]
             y = self.between(low.clamp(*limits), high.clamp(*limits))
@@ -222,7 +233,7 @@ class _Step:
         return self._sloped(node, x, y, slope, gap.mul_(-0.5), bounded)
 
     def _sloped(self, node: Node, x: Enclosure, y: Enclosure, slope: Tensor, offset: Tensor, bounded: Tensor) -> Enclosure:
-        self.link(node, Link(node.inputs[:1], lambda g: (g,), slope, offset, bounded))
+        self.link(node, Link(node.inputs[:1], lambda g, _: (g,), slope, offset, bounded))
         return y
 
     def stored(self, name: str, value: Enclosure) -> Enclosure:
@@ -230,7 +241,7 @@ class _Step:
         store = self.setting.stores.get(name) if self.setting is not None else None
         if store is None:
             return value
-        low, high = value.low.detach(), value.high.detach()
+        low, high = value.low, value.high
         if store.wraps:
             outside = ((low < store.low) | (high > store.high)).flatten(1).any(1)
             self.found.blame(outside, f"values of layer {store.assigned.layer!r} may wrap around")
@@ -242,7 +253,7 @@ class _Step:
 
     def _keep_store(self, name: str, store: Store, x: Enclosure, y: Enclosure) -> None:
         """Take the rounding as an error of the value, or its result as any number between the ends, whichever says more."""
-        centre, most = x.centre.detach(), x.centre.detach().abs().add_(x.radius)
+        centre, most = x.centre, x.centre.abs().add_(x.radius)
         # half a unit of the last place is that of the binade's lower end
         size = (
             (binade(most) * store.roundoff.relative).add_(store.roundoff.absolute)
@@ -254,7 +265,7 @@ class _Step:
         if bool(((low := x.low) < store.low).any()) or bool((x.high > store.high).any()):
             follows &= (low >= store.low) & (x.high <= store.high)
         slope = follows.to(centre.dtype)
-        link = Link((name,), lambda g: (g,), slope, (centre - y.centre).mul_(slope))
+        link = Link((name,), lambda g, _: (g,), slope, (centre - y.centre).mul_(slope))
         if random:
             link.spread = size * slope
             size = size * (store.roundoff.drift or 0.0)
