@@ -217,8 +217,8 @@ class _Prover:
     ) -> tuple[_Range, Tensor, dict[int, str]]:
         """Return what the differences of scores can be under the plan, those of the centre, and what went wrong for which image.
 
-        The way back is walked for the rival of each image, then for every pair of classes that is not decided. ``failure``: of the way back, in a proof in
-        probability.
+        The way back is walked for the rival of each image, then for every pair of classes that is not decided.
+        ``failure``: of the way back, in a proof in probability.
         """
         kept = self.walk(x, bounds, failure)
         scores = kept.values[self.name]
