@@ -87,18 +87,13 @@ def softmax(op: str) -> Handler:
     return lambda recorder, a: recorder.emit(op, a["self"], axis=int(a["dim"]))
 
 
-def mean(recorder: Recorder, a: Arguments) -> str:
-    return reduce(recorder, a, "ReduceMean")
+def reduce(op: str) -> Handler:
+    def handle(recorder: Recorder, a: Arguments) -> str:
+        axes = a.get("dim")
+        inputs = (a["self"],) if not axes and axes != 0 else (a["self"], recorder.integers("axes", *aslist(axes)))
+        return recorder.emit(op, *inputs, keepdims=int(bool(a.get("keepdim", False))))
 
-
-def total(recorder: Recorder, a: Arguments) -> str:
-    return reduce(recorder, a, "ReduceSum")
-
-
-def reduce(recorder: Recorder, a: Arguments, op: str) -> str:
-    axes = a.get("dim")
-    inputs = (a["self"],) if not axes and axes != 0 else (a["self"], recorder.integers("axes", *aslist(axes)))
-    return recorder.emit(op, *inputs, keepdims=int(bool(a.get("keepdim", False))))
+    return handle
 
 
 def aslist(value: Any) -> Sequence[int]:
@@ -272,8 +267,10 @@ HANDLERS: dict[str, Handler] = {
     "pow": binary("Pow"),
     "minimum": binary("Min"),
     "maximum": binary("Max"),
-    "mean": mean,
-    "sum": total,
+    "mean": reduce("ReduceMean"),
+    "sum": reduce("ReduceSum"),
+    "amax": reduce("ReduceMax"),
+    "amin": reduce("ReduceMin"),
     "view": reshape,
     "reshape": reshape,
     "_unsafe_view": reshape,

@@ -11,30 +11,31 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UnsupportedError, UsageError
-from convsmith.jobs import planned, sources, trained
-from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs import file_bench, planned, sources, trained
+from convsmith.jobs.settings import Settings, is_exported, positional
 from convsmith.jobs.text import printable, table
 
 
 class Config(Settings):
     """Which network, how many threads, which batches."""
 
-    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
+    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported file, such as .onnx or .program")
     threads: int = Field(0, ge=0, description="Processor threads of each runtime; 0 takes one for each processor")
     batches: tuple[int, ...] = Field((1, 16), description="Images at once")
     plan: str | None = Field(None, description="Also the native engine under these number formats: a plan's file, or int8; of a run only")
     rounds: int = Field(9, ge=7, description="Samples of each, taken in turn; at least 7")
+    profile: bool = Field(False, description="Also which algorithm each step of the native engine was given, and what it takes")
 
     @property
     def writes(self) -> str:
         """A run is given what was found; an exported file is not."""
-        return "nothing" if self.run.endswith(".onnx") else "given run"
+        return "nothing" if is_exported(self.run) else "given run"
 
 
 def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     """Return one row for each runtime and batch; of a run they are written to bench.json.
 
-    ``network`` rows read normalised pixels, ``file`` rows whole images with everything inside.
+    ``network`` rows read normalised pixels, ``file`` rows whole images with everything inside; of a file they are told apart by name.
     """
     from convsmith import report
     from convsmith.kernels import processor_count
@@ -51,7 +52,9 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     elif config.plan:
         raise UsageError(f"--plan needs a run, whose images give the ranges of activations; {config.run!r} is a file")
     else:
-        found = _of_file(config, Path(config.run).expanduser())
+        path = Path(config.run).expanduser()
+        found = file_bench.of_file(path, config.threads, config.batches, config.rounds, config.profile)
+        found["rows"] = [_in_seconds(row) for row in found["rows"]]
     record.progress("bench", 1, 1)
     return found
 
@@ -60,6 +63,7 @@ def _of_run(config: Config, network: trained.Trained, more: Mapping[str, Any]) -
     from convsmith import targets
 
     notes: list[str] = []
+    native = _native(network, config.threads, notes, more)
     with tempfile.TemporaryDirectory(prefix="convsmith-") as folder:
         path = network.run.folder / "model.onnx"
         if not path.exists():
@@ -72,32 +76,15 @@ def _of_run(config: Config, network: trained.Trained, more: Mapping[str, Any]) -
             path,
             image_size=(height, width),
             torch_run=None if network.has_codes else _torch(network, config.threads),
-            more=_native(network, config.threads, notes, more),
+            more=native,
             threads=config.threads,
             batches=config.batches,
             rounds=config.rounds,
         )
     whole = [row | {"runtime": f"{row['runtime']}, whole file"} for row in found["file"]]
+    if config.profile and "convsmith" in native:
+        found["profile"] = file_bench.profiles(native["convsmith"], tuple(found["input"]), config.batches)
     return found | {"rows": [_in_seconds(row) for row in [*found["network"], *whole]], "notes": [*found["notes"], *notes]}
-
-
-def _of_file(config: Config, path: Path) -> dict[str, Any]:
-    import numpy as np
-
-    from convsmith import targets
-
-    session = targets.load(path, threads=config.threads)
-    candidates: dict[str, Any] = {f"{session.runtime}, whole file": session.run}
-    notes = []
-    if path.suffix == ".onnx":
-        try:
-            candidates["openvino, whole file"] = targets.openvino_run(path, config.threads)[0]
-        except UnsupportedError as error:
-            notes.append(str(error))
-    shape = (session.preprocess.height, session.preprocess.width, session.preprocess.channels)
-    rng = np.random.default_rng(0)
-    rows = targets.measure(candidates, lambda n: rng.integers(0, 256, (n, *shape), np.uint8), batches=config.batches, rounds=config.rounds)
-    return {"threads": config.threads, "image_size": list(shape[:2]), "rows": [_in_seconds(row) for row in rows], "notes": notes}
 
 
 def _torch(network: trained.Trained, threads: int) -> Any:
@@ -132,7 +119,8 @@ def lines(result: Mapping[str, Any]) -> str:
     """Return the result as text."""
     text = speed_table(result["rows"])
     threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}, images of {'x'.join(map(str, result['image_size']))}"
-    return "\n\n".join([text, threads, *map(printable, result["notes"])])
+    profiles = [file_bench.profile_lines(profile) for profile in result.get("profile", ())]
+    return "\n\n".join([text, threads, *map(printable, result["notes"]), *profiles])
 
 
 def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:

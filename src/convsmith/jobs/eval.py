@@ -12,7 +12,7 @@ from pydantic import Field
 from convsmith import runs
 from convsmith.errors import DataError, UsageError, near
 from convsmith.jobs import averages, sources
-from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.settings import Settings, is_exported, positional
 from convsmith.jobs.text import percent, printable, table
 from convsmith.runs.naming import slug
 
@@ -28,7 +28,7 @@ MOST_CLASSES = 20
 class Config(Settings):
     """Which network, on which images."""
 
-    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported .onnx file")
+    run: str = positional("Network: a run (its folder, its name, or 'last') or an exported file, such as .onnx or .program")
     data: str | None = positional("Images, as for train; by default the test images the run held out", default=None)
     part: Literal["auto", "train", "val", "test", "all"] = Field(
         "auto", description="Part of the images; auto takes the test part, or all when there is none"
@@ -43,7 +43,7 @@ class Config(Settings):
     @property
     def writes(self) -> str:
         """A run is given what was found; an exported file is not."""
-        return "nothing" if self.run.endswith(".onnx") else "given run"
+        return "nothing" if is_exported(self.run) else "given run"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import UsageError
-from convsmith.jobs.settings import Settings, positional
+from convsmith.jobs.settings import Settings, is_exported, positional
 from convsmith.jobs.text import table
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ def _file(config: Config, folder: Path) -> tuple[Path, str | None, str]:
     """Return the file to serve, its runtime and its name; a run is written as one first, the engine tuned for what the workers will do."""
     from convsmith import targets
     from convsmith.jobs import classifier, trained
-    from convsmith.targets.sessions import RUNTIME_OF
 
-    if Path(config.run).suffix in RUNTIME_OF:
+    if is_exported(config.run):
         path = Path(config.run).expanduser()
         if not path.is_file():
             raise UsageError(f"there is no file {config.run!r}; `convsmith export RUN` writes one")

@@ -22,6 +22,13 @@ def text(default: Any, metavar: str, description: str, *, shown: str = "", **opt
     return Field(default, description=description, json_schema_extra={"metavar": metavar, "shown": shown}, **options)
 
 
+def is_exported(name: str) -> bool:
+    """Tell whether a name is that of an exported file, which its ending says, rather than of a run."""
+    from convsmith.targets.sessions import RUNTIME_OF
+
+    return Path(name).suffix in RUNTIME_OF
+
+
 class Settings(BaseModel):
     """Base of every verb's settings: immutable, and a name that does not exist is an error."""
 
