@@ -147,7 +147,7 @@ def measured(name: str, root: Path, threads: int) -> dict[str, Any]:
 
 def page(found: dict[str, Any]) -> str:
     lines = [
-        "| network | weights | input | images | classes named | disagreements | ties | scores differ | logits differ, relative | algorithms |",
+        "| network | weights | input | images | classes named | disagreements | ties | scores differ | logits, relative | algorithms |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in ((name, found[name]) for name in models.ZOO if name in found):
