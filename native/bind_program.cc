@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "bind.h"
+#include "parts.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -100,6 +101,7 @@ class BoundProgram {
 }  // namespace
 
 void bind_program(nb::module_& m) {
+    m.def("second_cache", [] { return convsmith::caches().second; }, "Bytes of one processor's second-level cache.");
     nb::class_<BoundProgram>(m, "Program", "A compiled network; use it through convsmith.compiler.")
         .def(nb::init<const std::string&, size_t, std::vector<size_t>, std::vector<size_t>>(), nb::arg("level"),
              nb::arg("arena_floats"), nb::arg("input_floats"), nb::arg("output_floats"))

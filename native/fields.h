@@ -155,6 +155,9 @@ class ItemStep : public Step {
 // A step of 8-bit codes; null for a kind that is none.
 Made make_integer_step(const Level&, const Recipe&, Fields&);
 
+// Several convolutions, a band of lines at a time.
+Made make_band_step(const Level&, const Recipe&, Fields&);
+
 // A step of packed signs; null for a kind that is none.
 Made make_binary_step(const Level&, const Recipe&, Fields&);
 

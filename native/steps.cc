@@ -162,6 +162,7 @@ Made make(const Level& level, const Recipe& recipe, Fields& f) {
     const std::string& kind = recipe.kind;
     if (kind == "convolution")
         return std::make_unique<ConvolutionStep>(convolution_algorithm(level, recipe.algorithm), f);
+    if (kind == "band") return make_band_step(level, recipe, f);
     if (kind == "product") return std::make_unique<ProductStep>(convolution_algorithm(level, recipe.algorithm), f);
     if (kind == "unary") return std::make_unique<PointwiseStep>(table.unary, false, f);
     if (kind == "binary") return std::make_unique<PointwiseStep>(table.binary, true, f);

@@ -25,6 +25,12 @@ FEW: Final = 16
 WIDE: Final = 7
 """Output columns from which integer convolutions read pixels where they lie: with fewer, packing those of several rows fills the tiles."""
 
+SHARED: Final = 20
+"""Multiples of ``ALONE_OPERATIONS`` from which one thread is not worth a measurement."""
+
+MOST_COST: Final = 2.2
+"""How many times the cost of the cheapest a fast algorithm may have to be measured; of 107 layers the quickest never had 2.0 times."""
+
 DIRECT: Final = ("depthwise", "direct", "gemm", "loops", "int8_depthwise", "int8_direct", "int8_gemm", "int8_loops")
 """Algorithms that sum directly, the one to use without measuring first."""
 
@@ -79,7 +85,9 @@ class Chooser:
             return None
         start = time.perf_counter()
         rule = by_rule(shape, [next(n for n in DIRECT if n in names)] if set(DIRECT) & set(names) else names, self.threads)
-        choices = [Choice(algorithm, threads) for algorithm in names if "loops" not in algorithm for threads in sorted({1, self.threads})]
+        counts = {self.threads} if operations_of(shape) >= SHARED * ALONE_OPERATIONS else {1, self.threads}
+        choices = [Choice(algorithm, threads) for algorithm in promising(shape, names) for threads in sorted(counts)]
+        choices += [] if rule in choices else [rule]
         decision = tuner.choose(choices, stopwatch(shape, choices, self.level), direct=rule, limit_s=self._left_s)
         if self._left_s is not None:
             self._left_s -= time.perf_counter() - start
@@ -113,6 +121,32 @@ def by_rule(shape: ConvolutionShape, names: list[str], threads: int) -> Choice:
     many = shape.in_channels > FEW
     algorithm = next((name for name in (*forms, *DIRECT) if name in names and not (many and name == "direct")), names[0])
     return Choice(algorithm, 1 if operations < ALONE_OPERATIONS else threads)
+
+
+def promising(shape: ConvolutionShape, names: Sequence[str]) -> list[str]:
+    """Return the algorithms worth measuring: those that sum directly, and fast ones whose multiplications are not far from the fewest."""
+    costs = {name: cost for name in names if (cost := multiplications(name, shape))}
+    most = MOST_COST * min(costs.values(), default=0.0)
+    return [name for name in names if "loops" not in name and costs.get(name, 0.0) <= most]
+
+
+def multiplications(name: str, shape: ConvolutionShape) -> float:
+    """Return those of one pair of channels by Winograd or Fourier, 0 for any other algorithm.
+
+    A complex one is four, and counts twice that: transforms of Fourier are longer, and its products reach half the speed.
+    """
+    kind, *sides = name.removesuffix("_parts").split("_")
+    if kind not in ("winograd", "fft"):
+        return 0.0
+    kernel, output = shape.windows.kernel, shape.windows.output
+    taken, reach = ([int(side) for side in text.split("x")] for text in (sides[0], sides[-1]))
+    if kind == "fft":
+        outputs, points, parts = [side - size + 1 for side, size in zip(taken, kernel, strict=True)], 8 * (taken[0] * taken[1] // 2 + 2), 1
+    else:
+        outputs, points = taken, int(np.prod([m + r - 1 for m, r in zip(taken, reach, strict=True)]))
+        parts = int(np.prod([-(-size // r) for size, r in zip(kernel, reach, strict=True)]))
+    tiles = np.prod([-(-size // max(1, m)) for size, m in zip(output, outputs, strict=True)])
+    return float(parts * points * tiles * shape.batch)
 
 
 def fast_forms(shape: ConvolutionShape) -> tuple[str, ...]:

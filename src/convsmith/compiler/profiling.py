@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from convsmith.compiler.program import Program
+from convsmith.compiler.steps import Step
 from convsmith.errors import UsageError
 from convsmith.graph import Shape
 
@@ -23,8 +24,9 @@ class Profile:
     """One program on inputs of some shapes.
 
     ``seconds``: of each node that has steps of its own, the median over the rounds; a node without was fused into another or computed
-    when the program was built. ``total_s``: the median of whole runs without a clock between the steps. ``algorithms``: of
-    convolutions. ``values_bytes``: values and scratch memory at once at most; ``constants_bytes``: weights as the kernels want them.
+    when the program was built; those that run together a band of lines at a time share their time by ``effort``. ``total_s``: the median
+    of whole runs without a clock between the steps. ``algorithms``: of convolutions. ``values_bytes``: values and scratch memory at once
+    at most; ``constants_bytes``: weights as the kernels want them.
     """
 
     seconds: dict[str, float]
@@ -61,12 +63,19 @@ def profile(
         wholes.append(executable.seconds(inputs, 1))
     seconds: dict[str, float] = {}
     for step, times in zip(executable.steps, zip(*parts, strict=True), strict=True):
-        seconds[step.node] = seconds.get(step.node, 0.0) + statistics.median(times)
+        efforts = [effort(part) for part in step.whole]
+        for part, share in zip(step.whole, efforts, strict=True):
+            seconds[part.node] = seconds.get(part.node, 0.0) + statistics.median(times) * share / sum(efforts)
     return Profile(
         seconds,
-        {step.node: step.algorithm for step in executable.steps if step.algorithm},
+        {part.node: part.algorithm for step in executable.steps for part in step.whole if part.algorithm},
         statistics.median(wholes),
         len(parts),
         4 * executable.arena.size,
         sum(array.nbytes for array in executable.constants),
     )
+
+
+def effort(step: Step) -> float:
+    """Return the operations of a step; those of a depthwise convolution count thrice, for it does a third as many a second."""
+    return max(1.0, (3.0 if step.algorithm == "depthwise" else 1.0) * step.work)

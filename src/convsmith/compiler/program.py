@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from convsmith.compiler import store
+from convsmith.compiler import bands, store
 from convsmith.compiler.choices import Chooser, Decisions
 from convsmith.compiler.description import describe
 from convsmith.compiler.emit import EMITTERS
@@ -93,7 +93,7 @@ class Program:
         fused = fuse(self.graph, values)
         values = {**{name: array.shape for name, array in fused.weights.items()}, **values}
         layout = Planner(fused, values, known, self._chooser, self.threads).plan(EMITTERS)
-        return layout, [values[value.name] for value in self.graph.outputs]
+        return bands.join(layout, self.threads), [values[value.name] for value in self.graph.outputs]
 
     def _checked(self, arrays: Sequence[Array]) -> Executable:
         check_inputs(self.graph, arrays)

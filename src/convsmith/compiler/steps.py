@@ -30,7 +30,8 @@ class Step:
     """One call of a native kernel for one node of the graph.
 
     ``kind`` names the structure of native/steps.cc that ``sizes`` and ``numbers`` fill. The kernel writes ``target`` from
-    ``operands`` (None: an absent one) and may use ``scratch``. ``detail`` is for people: what exactly is computed.
+    ``operands`` (None: an absent one) and may use ``scratch``. ``detail`` is for people: what exactly is computed. ``joined``: the steps
+    that a band runs together (see ``bands``).
 
     Units: ``work`` is multiplications and additions, or elements where there are none.
     """
@@ -46,10 +47,16 @@ class Step:
     scratch: tuple[View, ...] = ()
     work: int = 0
     detail: str = ""
+    joined: tuple[Step, ...] = ()
 
     @property
     def reads(self) -> tuple[View, ...]:
         return tuple(view for view in self.operands if view is not None)
+
+    @property
+    def whole(self) -> tuple[Step, ...]:
+        """The steps of single nodes: itself, or those that were joined."""
+        return self.joined or (self,)
 
 
 def loop_nest(target: View, operands: Sequence[View], least: int = 1) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def profiles(program: Program, shape: tuple[int, ...], batches: Sequence[int]) -
     for batch in batches:
         profile = compiler.profile(program, (batch, *shape))
         main: dict[str, Step] = {}
-        for step in program.executable((batch, *shape)).steps:
+        for step in chain.from_iterable(made.whole for made in program.executable((batch, *shape)).steps):
             if step.node not in main or step.algorithm:  # of a node's steps the convolution, else the first, says what it is
                 main[step.node] = step
         rows = [

@@ -103,8 +103,19 @@ def prepared_floats(name: str, shape: ConvolutionShape) -> int:
 
 def workspace_bytes(name: str, shape: ConvolutionShape, threads: int | None = None) -> int:
     """Return the bytes of scratch memory that ``threads`` threads (by default one a processor) need."""
+    return workspace_bytes_of(name, sizes(shape), threads or processor_count())
+
+
+def workspace_bytes_of(name: str, numbers: Sequence[int], threads: int) -> int:
+    """Return the bytes of scratch memory of a convolution given by its ``sizes``."""
     native = importlib.import_module("convsmith._native")
-    return int(native.convolution_workspace_bytes(instruction_set(), name, sizes(shape), threads or processor_count()))
+    return int(native.convolution_workspace_bytes(instruction_set(), name, list(numbers), threads))
+
+
+@cache
+def second_cache() -> int:
+    """Return the bytes of one processor's second-level cache, as the system tells them."""
+    return int(importlib.import_module("convsmith._native").second_cache())
 
 
 def run_nhwc(
