@@ -1,7 +1,8 @@
 """Claim: on real images the native engine names the class that PyTorch in float32 names, for every network of the zoo.
 
-167 photos of ImageNet for networks of photos, 500 CIFAR-10 and 500 MNIST images for the others, each network at the size of its source.
-Weights are the given ones where there are some; else drawn at random, with the statistics of batch norms from 64 other images, layers of
+84 photos of ImageNet for networks of photos, 500 CIFAR-10 and 500 MNIST images for the others, each network at the size of its source; then
+34 networks of timm, which the zoo has not, on 16 photos of 128 pixels.
+Weights are the given ones where there are some; else drawn at random, with the statistics of batch norms from 32 other images, layers of
 networks without batch norm scaled to outputs of variance 1 (Mishkin, Matas 2015, arXiv 1511.06422), and the last layer scaled so that every
 class has a mean of 0 and a variance of 1: else one class would win every image and equality would mean nothing. Algorithms are chosen by
 rule, Winograd among them; batches of 16, and the first 8 images one by one as well. A tie, where the two best scores of PyTorch differ by
@@ -36,7 +37,15 @@ WEIGHTS = {
     "squeezenet1_1": "weights/squeezenet_v1.1/squeezenet_v1.1.caffemodel",
     "mobilenet_v2": "weights/mobilenet_v2/mobilenet_v2_1.0_224.safetensors",
 }
-CALIBRATION, SMALL, SINGLE, BATCH = 64, 500, 8, 16
+OTHERS = (
+    "regnety_002", "mobilenetv3_small_050", "convnext_atto", "densenet121", "ghostnet_050", "repvgg_a0", "seresnet18", "efficientnet_lite0",
+    "inception_v3", "hrnet_w18_small", "dla46_c", "skresnet18", "resnest14d", "res2net50_26w_4s", "darknet17", "vovnet39a", "rexnet_100",
+    "botnet26t_256", "fastvit_t8", "mobilenetv4_conv_small", "dpn48b", "tinynet_e", "lcnet_035", "resnetv2_50", "xception41", "mixnet_s",
+    "mobileone_s0", "fbnetc_100", "resnext26ts", "gernet_s", "selecsls42b", "cspresnet50", "efficientnet_b0", "mobilenetv3_large_100",
+)  # fmt: skip
+"""Networks of timm, none of them in the zoo: squeeze-and-excite, dense and split blocks, re-parameterised ones, attention."""
+OTHER_SIDE, OTHER_PHOTOS = 128, 16
+CALIBRATION, SMALL, PHOTOS, SINGLE, BATCH = 32, 500, 84, 8, 16
 
 
 @cache
@@ -45,7 +54,7 @@ def pictures(root: Path, kind: str) -> tuple[list[np.ndarray], list[np.ndarray]]
     if kind == "photos":
         folder = root / "data/imagenet-samples"
         with (folder / "labels.csv").open() as lines:
-            names = [row["file"] for row in csv.DictReader(lines)]
+            names = [row["file"] for row in csv.DictReader(lines)][::2][:PHOTOS]
         others = sorted((root / "data/flowers5/train").glob("*/*.jpg"))[::4][:CALIBRATION]
         return [data.read_image(path) for path in others], [data.read_image(folder / name) for name in names]
     split = data.open(root / ("data/mnist" if kind == "digits" else "data/cifar10/original-4000")).test
@@ -55,6 +64,11 @@ def pictures(root: Path, kind: str) -> tuple[list[np.ndarray], list[np.ndarray]]
 
 def opened(name: str, root: Path) -> tuple[nn.Module, Preprocess]:
     """Return the network and what it reads; without given weights its start is drawn."""
+    if name.startswith("timm/"):
+        torch.manual_seed(0)
+        return models.load(name, classes=1000, input_size=(OTHER_SIDE, OTHER_SIDE)).eval(), TORCHVISION.resized(
+            OTHER_SIDE, OTHER_SIDE
+        ).preprocess()
     channels, height, width = models.ZOO[name].input
     if name in WEIGHTS:
         source = pretrained.find(root / WEIGHTS[name])
@@ -115,7 +129,8 @@ def measured(name: str, root: Path, threads: int) -> dict[str, Any]:
     """Return how often the engine names another class than PyTorch."""
     module, preprocess = opened(name, root)
     kind = "photos" if preprocess.height > 32 else "digits" if preprocess.channels == 1 else "cifar"
-    others, images = (data.prepare(found, preprocess) for found in pictures(root, kind))
+    most = OTHER_PHOTOS if name.startswith("timm/") else None
+    others, images = (data.prepare(found[:most], preprocess) for found in pictures(root, kind))
     if name not in WEIGHTS:
         normalise(module, torch.from_numpy(others))
 
@@ -145,26 +160,30 @@ def measured(name: str, root: Path, threads: int) -> dict[str, Any]:
     }
 
 
+def everything() -> list[str]:
+    return [*models.ZOO, *(f"timm/{name}" for name in OTHERS)]
+
+
 def page(found: dict[str, Any]) -> str:
     lines = [
         "| network | weights | input | images | classes named | disagreements | ties | scores differ | logits, relative | algorithms |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in ((name, found[name]) for name in models.ZOO if name in found):
+    for name, row in ((name, found[name]) for name in everything() if name in found):
         wrong = f"**{row['disagreements']}**" if row["disagreements"] else "0"
         lines.append(
             f"| {name} | {row['weights']} | {row['input']} | {row['images']} {row['pictures']} | {row['classes']} | {wrong} "
             f"| {row['ties']} | {row['scores']:.0e} | {row['logits']:.0e} | {', '.join(row['algorithms'])} |"
         )
     wrong, images = sum(row["disagreements"] for row in found.values()), sum(row["images"] for row in found.values())
-    left = [name for name in models.ZOO if name not in found]
+    left = [name for name in everything() if name not in found]
     verdict = f"Disagreements in all: **{wrong}** of {images:,} answers of {len(found)} networks."
     return "\n".join([verdict + (f" Not run: {', '.join(left)}." if left else ""), "", *lines])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(models.ZOO))
+    parser.add_argument("names", nargs="*", default=everything())
     parser.add_argument("--resume", action="store_true", help="keep the networks that were run before")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--state", type=Path, default=RESULTS / "engine_parity.json", help="file of the rows; the page goes beside it")

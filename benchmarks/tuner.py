@@ -2,8 +2,8 @@
 
 For each layer the tuner chooses while another process takes a processor in bursts of 20 to 200 milliseconds, half of the time. After that,
 quiet, choice and direct algorithm are measured in turn, 15 rounds. The same with every candidate that can, as before the rule by cost
-that leaves out what needs 2.2 times the multiplications of the cheapest, and one thread for large layers: how long choosing takes. 2 threads,
-float32, a fresh cache of decisions. Usage: tuner.py
+that leaves out what needs 2.2 times the multiplications of the cheapest, and one thread for large layers: how long choosing takes. Two
+threads, float32, a fresh cache of decisions. Usage: tuner.py
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ THREADS, ROUNDS, LIMIT_S = 2, 15, 4.0
 LAYERS = [
     (1, 64, 64, 56, 3, 1, 1), (1, 256, 256, 14, 3, 1, 1), (1, 512, 512, 7, 3, 1, 1), (1, 64, 192, 27, 5, 1, 1), (1, 64, 64, 56, 7, 1, 1),
     (1, 256, 64, 56, 1, 1, 1), (1, 512, 2048, 7, 1, 1, 1), (1, 128, 128, 56, 3, 2, 1), (1, 3, 64, 224, 7, 2, 1), (1, 16, 16, 32, 3, 1, 1),
-    (1, 1, 6, 28, 5, 1, 1), (1, 144, 144, 56, 3, 1, 144), (1, 960, 160, 7, 1, 1, 1), (16, 128, 128, 28, 3, 1, 1), (16, 512, 128, 28, 1, 1, 1),
-    (1, 3, 16, 32, 3, 1, 1),
+    (1, 1, 6, 28, 5, 1, 1), (1, 144, 144, 56, 3, 1, 144), (1, 960, 160, 7, 1, 1, 1), (16, 128, 128, 28, 3, 1, 1),
+    (16, 512, 128, 28, 1, 1, 1), (1, 3, 16, 32, 3, 1, 1),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@
 #include "finish.h"
 #include "gemm.h"
 #include "parts.h"
+#include "runs.h"
 #include "window_lines.h"
 
 namespace convsmith {
@@ -60,6 +61,7 @@ struct Job {
     float* y;
     const Epilogue& epilogue;
     float* workspace;
+    const bool packs;
 
     float* worker(int index) const { return workspace + index * round_up(cut.worker_floats(product), kDepth); }
 };
@@ -107,15 +109,28 @@ struct Held {
     long number;
 };
 
+// Whether the rows of the left matrix are the pixels, one after the other.
+bool in_order(const Convolution& v) {
+    return v.r * v.s == 1 && v.stride_h * v.stride_w == 1 && v.groups == 1 && v.out_h == v.h && v.out_w == v.w &&
+           v.pad_top + v.pad_left == 0;
+}
+
+// Whether pixels are multiplied where they lie: packing them would be a copy and no more. Pixels whose distance is a
+// large power of two share a few lines of the first-level cache, and a tile of them would drive itself out.
+bool packs(const Convolution& v) {
+    constexpr long kSets = 4096, kMostTogether = 2048;
+    const long bytes = v.x_pitch * long(sizeof(float));
+    const long together = bytes % kSets == 0 ? kSets : bytes & -bytes;
+    return !in_order(v) || together > kMostTogether;
+}
+
 // What will be packed next, asked for from memory a few lines at a time while products are computed: a 1x1 kernel with
 // stride 1 reads an image once, in order, and its packing would wait for every line.
 class Ahead {
   public:
     Ahead(const Job& job, long first, long rows, long tiles) {
         const Convolution& v = job.shape;
-        const bool in_order = v.r * v.s == 1 && v.stride_h * v.stride_w == 1 && v.groups == 1 && v.x_pitch == v.c &&
-                              v.out_h == v.h && v.out_w == v.w && v.pad_top + v.pad_left == 0;
-        if (!in_order || rows <= 0) return;
+        if (!in_order(v) || v.x_pitch != v.c || rows <= 0) return;
         at_ = reinterpret_cast<const char*>(job.x + first * v.c);
         end_ = at_ + rows * v.c * long(sizeof(float));
         step_ = round_up((end_ - at_ + tiles - 1) / tiles, long(kAlignment));
@@ -140,8 +155,12 @@ void multiply_rows(const Job& job, int group, long first, const Blocks& blocks, 
         for (int block = 0; block < blocks.count; ++block) {
             const int begin = blocks.begin(block), rows = blocks.begin(block + 1) - begin;
             ahead.ask();
-            multiply_tile(rows, vectors)(packed + packed_rows(begin, p.depth), weights + p.depth * panel * kPanel,
-                                         p.depth, tile, pitch);
+            const float* const panel_weights = weights + p.depth * panel * kPanel;
+            if (job.packs)
+                multiply_tile(rows, vectors)(packed + packed_rows(begin, p.depth), panel_weights, p.depth, tile, pitch);
+            else
+                run_tiles.kernel(rows, vectors)(job.x + (first + begin) * job.shape.x_pitch,
+                                                Runs{1, p.depth, 0, job.shape.x_pitch}, panel_weights, tile);
             finish_tile(tile, pitch, rows, job.epilogue, job.y, job.shape.y_pitch, first + begin,
                         group * p.columns + panel * kPanel, left < kPanel ? left : kPanel);
         }
@@ -164,7 +183,7 @@ void multiply_part(void* context, size_t part, int worker) {
         const Blocks blocks(int(end - first < cut.packed ? end - first : cut.packed));
         Held held;
         memcpy(&held, memory, sizeof held);
-        if (held.number != number || cut.packed < cut.block_rows) {
+        if (job.packs && (held.number != number || cut.packed < cut.block_rows)) {
             pack_windows(job, group, first, blocks, packed, tile + kRows * kPanel);
             held.number = number;
             memcpy(memory, &held, sizeof held);
@@ -209,7 +228,7 @@ void run(const Convolution& v, const float* x, const float* prepared, float* y, 
     const Product p(v);
     if (p.rows == 0) return;
     const Epilogue e = stored(epilogue, v, y);
-    Job job{v, p, Cut(v, p, threads), x, prepared, y, e, static_cast<float*>(workspace)};
+    Job job{v, p, Cut(v, p, threads), x, prepared, y, e, static_cast<float*>(workspace), packs(v)};
     const Held nothing{-1};
     for (int index = 0; index < threads; ++index) memcpy(job.worker(index), &nothing, sizeof nothing);
     parallel_parts(size_t(job.cut.blocks * v.groups * job.cut.chunks), threads, multiply_part, &job);

@@ -14,15 +14,8 @@ from convsmith.interop import pytorch
 
 pytestmark = [pytest.mark.extra, pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")]
 
-FAMILIES = (
-    "regnety_002", "mobilenetv3_small_050", "convnext_atto", "densenet121", "ghostnet_050", "repvgg_a0", "seresnet18", "efficientnet_lite0",
-    "inception_v3", "hrnet_w18_small", "dla46_c", "skresnet18", "resnest14d", "res2net50_26w_4s", "darknet17", "vovnet39a", "rexnet_100",
-    "botnet26t_256", "convmixer_768_32", "fastvit_t8", "mobilenetv4_conv_small", "dpn48b", "tinynet_e", "lcnet_035", "resnetv2_50",
-)  # fmt: skip
-"""Squeeze-and-excite, hard-swish, layer norms, dense and split blocks, re-parameterised ones, attention: one network of each kind."""
 
-
-@pytest.mark.parametrize("name", ["regnety_002", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
+@pytest.mark.parametrize("name", ["regnety_002", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
 def test_the_engine_equals_torch(name: str) -> None:
     torch.manual_seed(0)
     module = models.load(f"timm/{name}", classes=10, input_size=(96, 96)).eval()

@@ -94,8 +94,6 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda x: x.mean((2, 3)),
     "mean_all": lambda x: x.mean(-1, keepdim=True) + 1,
     "sum": lambda x: x.sum((2, 3), keepdim=True),
-    "largest": lambda x: x.amax((2, 3)),
-    "least": lambda x: x.amin(1, keepdim=True),
     "arithmetic": lambda x: (2 * x - 1) / (x * x + 3) + (1 - x) ** 2,
     "add_alpha": lambda x: torch.add(x, x, alpha=3),
     "squeeze": lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze(-1).unsqueeze(1),
