@@ -377,8 +377,8 @@ def test_other_types_are_told() -> None:
     for dtype in (torch.float64, torch.float16):
         with pytest.raises(UsageError, match=f"the network computes in float32, .* got {dtype} images"):
             emulated(torch.zeros(2, 6, dtype=dtype))
-    with pytest.raises(UnsupportedError, match="the optimizer RMSprop is not emulated; there are SGD, Adam, AdamW"):
-        precision.optimizer(torch.optim.RMSprop(emulated.parameters()), emulated)
+    with pytest.raises(UnsupportedError, match="the optimizer Adagrad is not emulated; there are SGD, Adam, AdamW, RMSprop"):
+        precision.optimizer(torch.optim.Adagrad(emulated.parameters()), emulated)
 
 
 def test_channels_last_has_the_same_bits() -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convsmith.errors import UnsupportedError
-from convsmith.kernels import rounded_convolution
 from convsmith.kernels.geometry import ConvolutionShape, convolution_shape
-from convsmith.precision.products import Accumulator, array_of, tensor_of
+from convsmith.precision import tensor_products
+from convsmith.precision.products import Accumulator
 from convsmith.precision.steps import Steps
 
 
@@ -30,19 +30,19 @@ class Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, shape: ConvolutionShape, transposed: bool, sums: Accumulator, part: int) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.shape, ctx.transposed, ctx.sums, ctx.part = shape, transposed, sums, part
-        product = rounded_convolution.input_gradient if transposed else rounded_convolution.convolve
-        return tensor_of(product(array_of(x), array_of(w), shape, sums.products, **sums.keys(part)))
+        product = tensor_products.input_gradient if transposed else tensor_products.convolve
+        return product(x, w, shape, sums.products, **sums.keys(part))
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         (x, w), shape, sums, part = ctx.saved_tensors, ctx.shape, ctx.sums, ctx.part
-        error, dx, dw = array_of(errors[0]), None, None
+        error, dx, dw = errors[0], None, None
         if ctx.needs_input_grad[0]:
-            product = rounded_convolution.convolve if ctx.transposed else rounded_convolution.input_gradient
-            dx = tensor_of(product(error, array_of(w), shape, sums.products, **sums.keys(part + 1)))
+            product = tensor_products.convolve if ctx.transposed else tensor_products.input_gradient
+            dx = product(error, w, shape, sums.products, **sums.keys(part + 1))
         if ctx.needs_input_grad[1]:
-            maps, sent = (error, array_of(x)) if ctx.transposed else (array_of(x), error)
-            dw = tensor_of(rounded_convolution.weight_gradient(maps, sent, shape, sums.products, **sums.keys(part + 2)))
+            maps, sent = (error, x) if ctx.transposed else (x, error)
+            dw = tensor_products.weight_gradient(maps, sent, shape, sums.products, **sums.keys(part + 2))
         return dx, dw, None, None, None, None
 
 
@@ -55,8 +55,8 @@ class Volume(torch.autograd.Function):
         ctx.geometry, ctx.sums, ctx.part = geometry, sums, part
         maps, flat = _slices(x, w, geometry), w.detach().flatten(1, 2)
         shape = _flat_shape(maps, flat, geometry)
-        y = rounded_convolution.convolve(array_of(maps), array_of(flat), shape, sums.products, **sums.keys(part))
-        return _volumes(tensor_of(y), len(x))
+        y = tensor_products.convolve(maps, flat, shape, sums.products, **sums.keys(part))
+        return _volumes(y, len(x))
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
@@ -66,13 +66,13 @@ class Volume(torch.autograd.Function):
             taps = w.detach().transpose(1, 2).flatten(0, 1)
             shape = _flat_shape(x.detach().transpose(1, 2).flatten(0, 1), taps, geometry)
             met = _met(error, x, w, geometry)
-            found = rounded_convolution.input_gradient(array_of(met), array_of(taps), shape, sums.products, **sums.keys(part + 1))
-            dx = _volumes(tensor_of(found), len(x))
+            found = tensor_products.input_gradient(met, taps, shape, sums.products, **sums.keys(part + 1))
+            dx = _volumes(found, len(x))
         if ctx.needs_input_grad[1]:
             maps = _slices(x, w, geometry)
             shape, flat = _flat_shape(maps, w.detach().flatten(1, 2), geometry), error.transpose(1, 2).flatten(0, 1)
-            found = rounded_convolution.weight_gradient(array_of(maps), array_of(flat), shape, sums.products, **sums.keys(part + 2))
-            dw = tensor_of(found).reshape(w.shape)
+            found = tensor_products.weight_gradient(maps, flat, shape, sums.products, **sums.keys(part + 2))
+            dw = found.reshape(w.shape)
         return dx, dw, None, None, None
 
 
@@ -168,14 +168,14 @@ def _slices(x: Tensor, w: Tensor, geometry: Any) -> Tensor:
     (hop, *_), (pad, *_), (reach, *_), _ = geometry
     padded = F.pad(x.detach(), (0, 0, 0, 0, pad, pad))
     count = (padded.shape[2] - reach * (w.shape[2] - 1) - 1) // hop + 1
-    at = torch.arange(count)[:, None] * hop + torch.arange(w.shape[2]) * reach
+    at = torch.arange(count, device=x.device)[:, None] * hop + torch.arange(w.shape[2], device=x.device) * reach
     return padded[:, :, at].permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
 
 
 def _met(error: Tensor, x: Tensor, w: Tensor, geometry: Any) -> Tensor:
     """Return the errors that each depth of the input meets through each tap of depth, zeros where none: (n d, k t, p, q)."""
     (hop, *_), (pad, *_), (reach, *_), _ = geometry
-    distance = torch.arange(x.shape[2])[:, None] + pad - torch.arange(w.shape[2]) * reach
+    distance = torch.arange(x.shape[2], device=x.device)[:, None] + pad - torch.arange(w.shape[2], device=x.device) * reach
     met = (distance % hop == 0) & (distance >= 0) & (distance < hop * error.shape[2])
     found: Tensor = error[:, :, torch.where(met, distance // hop, 0)] * met[:, :, None, None]
     return found.permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)

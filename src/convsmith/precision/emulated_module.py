@@ -16,12 +16,13 @@ from convsmith.precision.matching import Assignment, decide, require_exempt, req
 from convsmith.precision.operators import CLOSED, MOVES
 from convsmith.precision.parameter_reading import Reader
 from convsmith.precision.plan import Plan
+from convsmith.precision.processes import check_process, summed
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.rule import Role, Rule
 from convsmith.precision.schedule import Clock
 from convsmith.precision.site import Site
 from convsmith.precision.streams import Moment
-from convsmith.precision.survey import LOSS, Loss, check_example, plain_name, survey, unique
+from convsmith.precision.survey import LOSS, Loss, check_example, kept_generators, plain_name, survey, unique
 from convsmith.precision.written_out import written_out
 
 INPUT = Assignment("input", "Input", "activation", "output", None)
@@ -32,17 +33,30 @@ class EmulatedModule(nn.Module):
 
     ``assignments`` says what each tensor became; ``counters.rows`` what rounding did to it. Random bits are keyed by (seed, tensor,
     update, pass, index), so that a run repeats itself with any number of threads; ``state_dict`` holds all that a resume needs.
+    ``process`` is this process's number and how many of them train together: numbers of images then have random bits of their process,
+    weights those of all, and dynamic ranges move by what all have counted, after each update.
     """
 
     def __init__(
-        self, network: nn.Module, plan: Plan, example: Any, *, seed: int = 0, loss: Loss | None = None, count_every: int = 0
+        self,
+        network: nn.Module,
+        plan: Plan,
+        example: Any,
+        *,
+        seed: int = 0,
+        loss: Loss | None = None,
+        count_every: int = 0,
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
-        self.plan, self.moment, self.counters = plan, Moment(seed), Counters(count_every)
+        check_process(process)
+        self.plan, self.counters = plan, Counters(count_every)
+        self.moment = Moment(seed, process=process[0], processes=process[1])
         self.clock = Clock(tuple(phase.start for phase in plan.phases))
         self.learned_steps = nn.ParameterDict()
         self._quantizers: dict[tuple[int, str], Quantizer] = {}
         self._passes = {True: 0, False: 0}
+        self._device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         inputs = check_example(network, example)
         self._by_name = dict(network.named_parameters())
         self._names = {id(parameter): name for name, parameter in self._by_name.items()}
@@ -91,11 +105,22 @@ class EmulatedModule(nn.Module):
 
     def advance(self) -> None:
         """Count an update, and go on to the phase that it begins."""
+        self._agree()
         self.moment.step += 1
         self._passes = {True: 0, False: 0}
         before = self.clock.phase
         if self.clock.at_step(self.moment.step) != before:
             self._bind(self.clock.phase)
+
+    def _agree(self) -> None:
+        """Move the dynamic ranges of numbers of images by what all processes have counted."""
+        if self.moment.processes == 1:
+            return
+        ranges = [q.dynamic for _, q in sorted(self._quantizers.items()) if q.dynamic is not None and q.of_images]
+        if ranges:
+            totals = summed(torch.tensor([moving.counted() for moving in ranges], dtype=torch.int64))
+            for moving, counts in zip(ranges, totals.tolist(), strict=True):
+                moving.agree(counts, self.moment.processes)
 
     def end_epoch(self, loss: float) -> None:
         """Count an epoch and take note of its loss; a phase may begin."""
@@ -120,7 +145,7 @@ class EmulatedModule(nn.Module):
         self.counters.load(state["counts"])
         for (phase, name), quantizer in self._quantizers.items():
             if quantizer.dynamic is not None:
-                quantizer.dynamic.load(state["ranges"][f"{phase}:{name}"])
+                quantizer.load(state["ranges"][f"{phase}:{name}"])
         self._bind(self.clock.phase)
 
     def _enter(self, x: Any) -> Any:
@@ -213,7 +238,7 @@ class EmulatedModule(nn.Module):
         made = self._quantizers[phase, name] = Quantizer(tensor, rule, self.moment, self.counters)
         if rule.pseudo_gradient == "lsq":
             key = f"{phase}:{name}".replace(".", "/")
-            self.learned_steps[key] = nn.Parameter(torch.zeros(()))
+            self.learned_steps[key] = nn.Parameter(torch.zeros((), device=self._device))
             made.step_size = self.learned_steps[key]
         return made
 
@@ -221,7 +246,7 @@ class EmulatedModule(nn.Module):
         """Let every learned step see values once, so that all of them are there before an optimizer asks."""
         with torch.no_grad():
             training, state = self.network.training, {name: value.clone() for name, value in self.network.state_dict().items()}
-            with torch.random.fork_rng(devices=[]):
+            with kept_generators(self.network):
                 self.eval()(*inputs)
             self.network.load_state_dict(state)
             self.train(training)

@@ -84,12 +84,26 @@ def emulate(source: Graph, plan: Plan, images: Ranges | Images | None = None, *,
 
 @overload
 def emulate(
-    source: nn.Module, plan: Plan, images: Images | tuple[Any, ...], *, seed: int = 0, loss: Loss | None = None, count_every: int = 0
+    source: nn.Module,
+    plan: Plan,
+    images: Images | tuple[Any, ...],
+    *,
+    seed: int = 0,
+    loss: Loss | None = None,
+    count_every: int = 0,
+    process: tuple[int, int] = (0, 1),
 ) -> EmulatedModule: ...
 
 
 def emulate(
-    source: Graph | nn.Module, plan: Plan, images: Any = None, *, seed: int = 0, loss: Loss | None = None, count_every: int = 0
+    source: Graph | nn.Module,
+    plan: Plan,
+    images: Any = None,
+    *,
+    seed: int = 0,
+    loss: Loss | None = None,
+    count_every: int = 0,
+    process: tuple[int, int] = (0, 1),
 ) -> Emulated | EmulatedModule:
     """Return a module that computes as the network would with the plan's formats.
 
@@ -99,13 +113,14 @@ def emulate(
     A torch module is emulated for training and inference, its source unchanged: see ``EmulatedModule``. ``images`` are then an example
     of its input (a tuple for several inputs), which a dry run takes to list all tensors. ``loss``: what is computed of its output inside
     ``EmulatedModule.loss``, so that rules can speak of it. ``count_every``: updates between counts of overflow and stagnation, 0 for none.
+    ``process``: the number of this process and how many train together, as in ``torch.distributed``.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration.
     """
     if isinstance(source, nn.Module):
         if images is None:
             raise UsageError("emulating a torch module needs an example of its input, to list its tensors: give images (n, c, h, w)")
-        return EmulatedModule(source, plan, images, seed=seed, loss=loss, count_every=count_every)
+        return EmulatedModule(source, plan, images, seed=seed, loss=loss, count_every=count_every, process=process)
     graph = fold_batch_norm(source)
     ranges = images if images is None or isinstance(images, Ranges) else calibrate(graph, images)
     return Emulated(graph, plan, ranges, seed)

@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from convsmith.kernels import rounded
 from convsmith.kernels.arithmetic import Arithmetic
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.rule import Rule
-
-F32 = NDArray[np.float32]
+from convsmith.precision.tensor_products import multiply
 
 
 class Accumulator:
@@ -56,17 +52,17 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, transposed: bool, sums: Accumulator, part: int) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.transposed, ctx.sums, ctx.part = transposed, sums, part
-        return tensor_of(rounded.matmul(array_of(a), array_of(b), sums.products, transpose_b=transposed, **sums.keys(part)))
+        return multiply(a, b, sums.products, transpose_b=transposed, **sums.keys(part))
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (a, b), sums, part = ctx.saved_tensors, ctx.sums, ctx.part
-        error, da, db = array_of(errors[0]), None, None
+        error, da, db = errors[0], None, None
         if ctx.needs_input_grad[0]:
-            da = tensor_of(rounded.matmul(error, array_of(b), sums.products, transpose_b=not ctx.transposed, **sums.keys(part + 1)))
+            da = multiply(error, b, sums.products, transpose_b=not ctx.transposed, **sums.keys(part + 1))
         if ctx.needs_input_grad[1]:
-            left, right = (error, array_of(a)) if ctx.transposed else (array_of(a), error)
-            db = tensor_of(rounded.matmul(left, right, sums.products, transpose_a=True, **sums.keys(part + 2)))
+            left, right = (error, a) if ctx.transposed else (a, error)
+            db = multiply(left, right, sums.products, transpose_a=True, **sums.keys(part + 2))
         return da, db, None, None, None
 
 
@@ -106,14 +102,4 @@ def added(x: Tensor, axes: tuple[int, ...], sums: Accumulator, part: int) -> Ten
     shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
     terms = math.prod(x.shape[axis] for axis in axes)
     rows = x.detach().permute(*kept, *axes).reshape(-1, terms)
-    ones = np.ones((terms, 1), np.float32)
-    return tensor_of(rounded.matmul(array_of(rows), ones, sums.sums, **sums.keys(part))).reshape(shape)
-
-
-def array_of(x: Tensor) -> F32:
-    found: F32 = x.detach().contiguous().numpy()
-    return found
-
-
-def tensor_of(array: F32) -> Tensor:
-    return torch.from_numpy(array)
+    return multiply(rows, rows.new_ones(terms, 1), sums.sums, **sums.keys(part)).reshape(shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,28 +15,42 @@ from convsmith.precision.dynamic_range import DynamicRange
 from convsmith.precision.matching import Assignment
 from convsmith.precision.pseudo_gradients import LearnedStep, first_step
 from convsmith.precision.rounding import round_counted, round_tensor
-from convsmith.precision.rule import Rule
+from convsmith.precision.rule import Role, Rule
 from convsmith.precision.scales import round_scaled
 from convsmith.precision.streams import Moment, stream, tensor_key
+
+SHARED: Final[tuple[Role, ...]] = ("weight", "bias", "weight_gradient", "update", "momentum")
+"""Roles whose tensors are the same in all processes of a training."""
 
 
 class Quantizer:
     """Rounds one tensor. ``name`` is ``layer:role:tensor``; random bits are keyed by (seed, name, step, call, index).
 
     ``looks_at``: the part alone from which a dynamic range learns, None for all; weights that are stored rounded show no overflow when
-    they are read.
+    they are read. ``of_images``: each process of several rounds numbers of its own images; weights are the same in all of them, and so
+    are their random bits. ``second``: of a momentum with a dynamic range, what rounds second moments, which have another range.
     """
 
-    __slots__ = ("_counters", "_key", "_moment", "_stochastic", "axis", "dynamic", "fmt", "label", "looks_at", "name", "rule", "step_size")
+    __slots__ = (
+        *("_counters", "_key", "_moment", "_process", "_stochastic", "axis", "dynamic", "fmt", "label", "looks_at", "name", "of_images"),
+        *("rule", "second", "step_size"),
+    )
 
-    def __init__(self, assigned: Assignment, rule: Rule, moment: Moment, counters: Counters) -> None:
+    def __init__(self, assigned: Assignment, rule: Rule, moment: Moment, counters: Counters, *, second: bool = False) -> None:
         assert rule.format is not None
         self.rule, self.axis = rule, assigned.axis
         self.fmt = rule.format
         self.label = (assigned.layer, assigned.role, assigned.tensor)
         self.name = ":".join(self.label)
-        self.dynamic = DynamicRange(rule) if rule.scale == "dynamic" else None
         self.looks_at: int | None = None
+        self.of_images = assigned.role not in SHARED or (assigned.role == "weight_gradient" and rule.moment == "layer")
+        self._process = moment.process if self.of_images else 0
+        self.dynamic: DynamicRange | None = None
+        self.second: Quantizer | None = None
+        if rule.scale == "dynamic":
+            kept = assigned.role == "momentum"
+            self.dynamic = DynamicRange(rule, together=self.of_images and moment.processes > 1, kept=kept)
+            self.second = Quantizer(assigned, rule, moment, counters, second=True) if kept and not second else None
         self._moment, self._counters = moment, counters
         self.step_size: Tensor | None = None
         self._key = tensor_key(*self.label)
@@ -55,7 +70,7 @@ class Quantizer:
         return self._round(x.detach(), None, part)
 
     def _round(self, x: Tensor, out: Tensor | None, part: int) -> Tensor:
-        if x.dtype != torch.float32:
+        if x.dtype != torch.float32 and (out is not None or x.dtype != torch.float64):
             layer, role, tensor = self.label
             raise UsageError(f"layer {layer!r}, {role} {tensor!r} is {x.dtype}; emulation carries every format in float32: use .float()")
         moment, rule = self._moment, self.rule
@@ -63,13 +78,14 @@ class Quantizer:
             self.fmt = self.dynamic.format
             if moment.training and self.looks_at in (None, part):
                 self.dynamic.look(x)
+                self.fmt = self.dynamic.format if self.dynamic.kept else self.fmt
         how: dict[str, Any] = {"random_bits": rule.random_bits}
         if self._stochastic:
-            how |= {"seed": moment.seed, "stream": stream(self._key + part, moment)}
+            how |= {"seed": moment.seed, "stream": stream(self._key + part, moment, self._process)}
         counting = self._counters.due(moment) and self.fmt.kind != "binary"  # nothing overflows or underflows in a sign
         if rule.scale in ("none", "dynamic"):
             if not counting:
-                return round_tensor(x, self.fmt, rule.rounding, rule.overflow, out=out, **how)
+                return round_tensor(x, self.fmt, rule.rounding, rule.overflow, out=out, **how).float()
             result, counts = round_counted(x, self.fmt, rule.rounding, rule.overflow, out=out, **how)
             self._counters.count(self.label, moment.step, result, counts, self.fmt)
             return result
@@ -86,7 +102,7 @@ class Quantizer:
 
     def keys(self, part: int) -> dict[str, Any]:
         """Return seed and stream of a computation that draws its own random bits."""
-        return {"seed": self._moment.seed, "stream": stream(self._key + part, self._moment) if self._stochastic else 0}
+        return {"seed": self._moment.seed, "stream": stream(self._key + part, self._moment, self._process) if self._stochastic else 0}
 
     @property
     def step(self) -> int:
@@ -103,4 +119,14 @@ class Quantizer:
         return result
 
     def state(self) -> dict[str, Any] | None:
-        return None if self.dynamic is None else self.dynamic.state()
+        """Return where a dynamic range is, None for other quantizers."""
+        if self.dynamic is None:
+            return None
+        return self.dynamic.state() | ({} if self.second is None else {"second": self.second.state()})
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Put a dynamic range where it was."""
+        assert self.dynamic is not None
+        self.dynamic.load(state)
+        if self.second is not None:
+            self.second.load(state["second"])

@@ -29,8 +29,7 @@ from convsmith.precision.memory import (
     is_dense,
     is_plain,
 )
-from convsmith.precision.triton_launch import MAX_RANDOM_BITS as MAX_TRITON_BITS
-from convsmith.precision.triton_launch import round_flat
+from convsmith.precision.triton_launch import has_kernel, round_flat
 
 _count_write: Final = torch.autograd.graph.increment_version
 
@@ -117,11 +116,17 @@ def round_counted(
 ) -> tuple[Tensor, Counts]:
     """Do what `round_tensor` does and count, in the same pass and exactly, what overflowed, underflowed or was no finite number.
 
-    Raises: what `round_tensor` raises; UnsupportedError for what only the native core counts: tensors on processors, of types that
-    float32 holds.
+    A tensor on CUDA goes by way of the processor.
+
+    Raises: what `round_tensor` raises; UnsupportedError for types that float32 does not hold, and without the native core.
     """
     call = _Call(fmt, rounding, overflow, seed, stream, random_bits, threads, isa, True)
-    target, counts = _round_any(x, call, scale, axis, out)
+    if isinstance(x, Tensor) and x.is_cuda:
+        factors = scale.cpu() if isinstance(scale, Tensor) else scale
+        target, counts = _round_any(x.cpu(), call, factors, axis, None)
+        target = target.to(x.device) if out is None else out.copy_(target)
+    else:
+        target, counts = _round_any(x, call, scale, axis, out)
     assert counts is not None
     return target, counts
 
@@ -223,10 +228,8 @@ def _run_native(rounder: Any, source: Tensor, target: Tensor, call: _Call, scale
 
 
 def _has_kernel(call: _Call) -> bool:
-    """Tell whether the Triton kernel knows the format and the number of random bits."""
-    fmt = call.fmt
-    ordinary = fmt.element is None and constants(fmt, call.rounding, call.overflow, call.random_bits).ordinary
-    return ordinary and call.random_bits <= MAX_TRITON_BITS
+    """Tell whether the Triton kernel knows the format."""
+    return call.fmt.element is None and has_kernel(constants(call.fmt, call.rounding, call.overflow, call.random_bits))
 
 
 def _run_triton(source: Tensor, target: Tensor, call: _Call, scale: TensorScale | None) -> None:

@@ -22,7 +22,7 @@ def round_scaled(x: Tensor, fmt: formats.Format, rule: Rule, axis: int | None, h
     Parts are the tensor, the indices of ``axis``, or ``rule.block`` consecutive values in C order, the last perhaps fewer. A part of
     zeros, or one whose step float32 cannot hold, has step 1; NaN and infinities do not count for the step.
     """
-    array = x.contiguous().numpy()
+    array = x.contiguous().numpy(force=True)
     if rule.scale == "tensor":
         rows, along = array.reshape(1, -1), None
     elif rule.scale == "channel":
@@ -37,10 +37,7 @@ def round_scaled(x: Tensor, fmt: formats.Format, rule: Rule, axis: int | None, h
     scale = steps if along is not None else steps[0]
     result = formats.round_array(source, fmt, rule.rounding, rule.overflow, scale=scale, axis=along, **how)
     found = torch.from_numpy(result.reshape(-1)[: array.size].reshape(array.shape))
-    if out is None:
-        return found
-    out.numpy()[...] = found.numpy()
-    return out
+    return found.to(x.device) if out is None else out.copy_(found)
 
 
 def step_sizes(largest: NDArray[np.float64], fmt: formats.Format, *, power_of_two: bool) -> F32:

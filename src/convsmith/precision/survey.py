@@ -30,13 +30,18 @@ def survey(network: nn.Module, example: tuple[Tensor, ...], loss: Loss | None) -
     sites: dict[Call, Site] = {}
     settled: set[Call] = set()
     try:
-        with in_evaluation(network), torch.random.fork_rng(devices=[]), torch.no_grad():
+        with in_evaluation(network), kept_generators(network), torch.no_grad():
             for training in (True, False):
                 _Walk(network.train(training), sites, settled).run(example, loss)
     finally:
         network.load_state_dict(buffers)
     _name(sites, network)
     return sites
+
+
+def kept_generators(network: nn.Module) -> Any:
+    """Return a block after which torch's generators, also those of the network's GPUs, are as they were."""
+    return torch.random.fork_rng(devices=sorted({p.device.index for p in network.parameters() if p.is_cuda}))
 
 
 class _Walk:
@@ -118,15 +123,19 @@ def unique(name: str, taken: set[str]) -> str:
 
 
 def check_example(network: nn.Module, example: Any) -> tuple[Tensor, ...]:
-    """Return the inputs of a dry run, at least two images since batch norm needs them; ``UsageError`` for what is no float32 tensor."""
+    """Return the inputs of a dry run, at least two images since batch norm needs them, where the network is.
+
+    Raises: UsageError for what is no float32 tensor.
+    """
     inputs = example if isinstance(example, tuple) else (example,)
+    device = next((parameter.device for parameter in network.parameters()), None)
     found = []
     for value in inputs:
         if not isinstance(value, Tensor):
             value = torch.as_tensor(value)
         if value.is_floating_point() and value.dtype != torch.float32:
             raise UsageError(f"the example is {value.dtype}; emulation carries every format in float32: give float32 images")
-        found.append((torch.cat([value, value]) if len(value) == 1 else value[:2]).detach())
+        found.append((torch.cat([value, value]) if len(value) == 1 else value[:2]).detach().to(device))
     for name, parameter in network.named_parameters():
         if parameter.dtype != torch.float32:
             raise UsageError(

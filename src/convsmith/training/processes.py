@@ -2,14 +2,14 @@
 
 Every process holds the whole network and computes its part of each batch; DistributedDataParallel averages the gradients. Batch norm
 sees only the part of its own process (synchronised batch norm exists for GPUs only), so networks with it repeat the one-process result
-in kind, not digit by digit.
+in kind, not digit by digit. Under a plan the wrapper has no place: gradients are averaged here, in float32, then rounded as the plan says.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,6 +60,23 @@ class Team:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by their means over all processes, in float32; every process has the same bits after it."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([x.reshape(-1) for x in tensors])
+        dist.all_reduce(flat)
+        start = 0
+        for x in tensors:
+            x.copy_(flat[start : start + x.numel()].view_as(x) / self.size)
+            start += x.numel()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the buffers of the leading one, as the wrapper does."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the network whose backward pass averages the gradients over all processes."""

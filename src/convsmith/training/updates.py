@@ -93,7 +93,7 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         for number, part in enumerate(parts, 1):
-            alone = self.team.size > 1 and number < count
+            alone = self.team.size > 1 and number < count and self.emulated is None
             with self._network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 logits, labels, mixture = self.forward(part)
                 with nullcontext() if self.emulated is None else self.emulated.loss():
@@ -103,6 +103,7 @@ class Updater:
             loss_sum += losses.detach()
             correct += (logits.detach().argmax(1) == labels).sum()
         if isinstance(self.optimizer, PlannedOptimizer):
+            self.team.average([p.grad for p in self.module.parameters() if p.grad is not None])
             self.optimizer.unscale()
         self._settle(progress)
         if self.config.clip:
@@ -112,6 +113,8 @@ class Updater:
             with torch.no_grad():
                 for parameter in self.module.parameters():
                     self.constrain(parameter)
+        if self.emulated is not None:
+            self.team.share_buffers(self.module)
         if self.ema:
             self.ema.update(self.module, step + 1)
         return float(loss_sum), int(correct)
