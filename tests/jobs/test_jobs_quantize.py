@@ -11,6 +11,7 @@ import pytest
 from convsmith import graph as graphs
 from convsmith import jobs
 from convsmith.errors import UsageError
+from convsmith.jobs import precision_quantize as quantize
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,16 @@ def test_a_run_of_codes(parent: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a network of codes already; quantize the run it was made from"):
         jobs.perform("precision quantize", {"run": str(folder)}, out=tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_codes_without_images(parent: Path, tmp_path: Path) -> None:
+    outcome = jobs.perform("precision quantize", {"run": str(parent), "images": 0}, out=tmp_path / "blind")
+    assert abs(outcome.result["drop"]) <= 3 and outcome.result["engines"]["engines"][0]["different"] == 0
+    assert "statistics of batch norm: max + equalise + bias" in quantize.lines(outcome.result)
+    for wrong in ({"images": 1}, {"images": 0, "ranges": "mse"}, {"images": 0, "measures": ["bias"]}):
+        with pytest.raises(UsageError, match="give --images 2 or more; or 0, without --ranges and --measures"):
+            jobs.perform("precision quantize", {"run": str(parent)} | wrong, out=tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_little_training_afterwards(parent: Path, tmp_path: Path) -> None:

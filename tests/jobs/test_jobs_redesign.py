@@ -138,4 +138,4 @@ def test_what_it_would_do(parent: Path, tmp_path: Path) -> None:
     assert quoted["target_s"] == pytest.approx(quoted["before_s"] / 2) and set(quoted["proposals"]) <= {"prune", "skip"}
     assert quoted["images"] == 100 and quoted["calibration"] == 64
     text = job.plan(quoted)
-    assert "1 min 30 s at most, rate 0.02" in text and text.endswith("Nothing was done.") and "prune" in text
+    assert "1 min 30 s at most, rate 0.001" in text and text.endswith("Nothing was done.") and "prune" in text

@@ -37,7 +37,9 @@ class Config(Settings):
     measures: tuple[Literal["auto", "equalise", "round", "bias"], ...] = Field(
         ("auto",), description="Scale channels of neighbouring layers alike, round weights up or down by what layers give, correct biases"
     )
-    images: int = Field(256, ge=2, description="Training images to find ranges and rounding on")
+    images: int = Field(
+        256, ge=0, description="Training images to find ranges and rounding on; 0 takes the statistics of batch norm instead"
+    )
     epochs: float = Field(0.0, ge=0, description="Passes of training afterwards in which weights, biases and steps learn; 0 for none")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of that training")
     workers: int = Field(0, ge=0, description="Processes that decode images")
@@ -49,6 +51,11 @@ def require(config: Config) -> str:
     network = trained.load(runs.open(folder))
     if network.has_codes:
         raise UsageError(f"{folder} is a network of codes already; quantize the run it was made from")
+    if config.images == 1 or (not config.images and (config.ranges != "auto" or config.measures != ("auto",))):
+        raise UsageError(
+            "codes are fitted on some images and judged on others: give --images 2 or more; or 0, without --ranges and --measures, for"
+            " codes from the statistics of batch norm"
+        )
     return folder.name
 
 
@@ -56,15 +63,17 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
     """Make the codes, test them, compare the engines, and write network, plan, quantisation.json and evaluation into the new run."""
     parent = trained.load(runs.open(runs.find(config.run, runs.root())))
     dataset = sources.reopen(parent.run.read_json("dataset.json"), record, workers=config.workers)
-    x = sources.pixels(dataset.train, parent.preprocess, config.images, config.workers)[0]
     plan = planned.read(config.plan, parent.graph)
-    coded = make(config, parent.graph, plan, x, record)
+    if config.images:
+        coded = make(config, parent.graph, plan, sources.pixels(dataset.train, parent.preprocess, config.images, config.workers)[0], record)
+    else:
+        coded = make_blind(parent, plan)
     if config.epochs:
         coded = _train(config, coded, parent, dataset, record)
     record.write_json("plan.json", coded.plan.to_dict())
     child = derived.write(record, parent, coded.codes, plan=plan.name)
     evaluation, judged = derived.judge(parent, child, dataset, record, config.workers)
-    found = describe(coded, parent, child) | judged | {"plan": plan.name, "epochs": config.epochs}
+    found = describe(coded, parent, child) | judged | {"plan": plan.name, "epochs": config.epochs, "images": config.images}
     found["engines"] = _engines(child, dataset, config.workers)
     record.write_json("quantisation.json", found)
     return found | {
@@ -87,6 +96,18 @@ def make(config: Config, graph: Graph, plan: Any, x: NDArray[np.float32], record
         return work.choose(measures, None if config.ranges == "auto" else (config.ranges,))
     recipe = Recipe(config.ranges, tuple(name for name in config.measures if name != "auto"))
     return work.judge(work.make(recipe))
+
+
+def make_blind(parent: trained.Trained, plan: Any) -> Coded:
+    """Return codes made without images; a pixel can be anything from black to white."""
+    import numpy as np
+
+    from convsmith.data import affine
+    from convsmith.precision.data_free import without_images
+
+    scale, shift = affine(parent.preprocess)
+    ends = np.stack([shift, 255 * scale + shift])
+    return without_images(parent.graph, plan, ends.min(axis=0), ends.max(axis=0))
 
 
 def _train(config: Config, coded: Coded, parent: trained.Trained, dataset: Dataset, record: runs.Record) -> Coded:
@@ -138,7 +159,7 @@ def lines(result: Mapping[str, Any]) -> str:
         ["plan", result["plan"]],
         [
             "made by",
-            (result["recipe"] if result["trials"] else "rounding")
+            (result["recipe"] if result["trials"] else "rounding" if result["images"] else f"statistics of batch norm: {result['recipe']}")
             + (f", then {result['epochs']:g} epochs of training" if result["epochs"] else ""),
         ],
         ["accuracy", f"{percent(result['accuracy'])} against {percent(result['baseline'])} on {result['n']:,} test images"],

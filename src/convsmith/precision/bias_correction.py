@@ -40,14 +40,14 @@ def correct_biases(codes: Graph, graph: Graph, x_nchw: Any) -> Graph:
 
     def note(node: Node, output: Tensor) -> Tensor:
         if node.name in layers:
-            wanted[node.name] = _means(output)
+            wanted[node.name] = channel_means(output)
         return output
 
     def move(node: Node, output: Tensor) -> Tensor:
         if node.name not in layers:
             return output
         step = layers[node.name].bias_step
-        off = wanted[node.name] - _means(output)
+        off = wanted[node.name] - channel_means(output)
         moves[node.name] = off if step is None else np.rint(off / step) * step
         shift = torch.from_numpy(moves[node.name].astype(np.float32))
         return output + shift.reshape([1, -1] + [1] * (output.dim() - 2))
@@ -60,5 +60,6 @@ def correct_biases(codes: Graph, graph: Graph, x_nchw: Any) -> Graph:
     return with_bias_moved(codes, moves)
 
 
-def _means(output: Tensor) -> NDArray[np.float64]:
+def channel_means(output: Tensor) -> NDArray[np.float64]:
+    """Return the mean of each channel, over images and pixels."""
     return output.double().mean([axis for axis in range(output.dim()) if axis != 1]).numpy()

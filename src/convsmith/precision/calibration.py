@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,8 @@ from convsmith.graph.network import Graph
 from convsmith.precision.assignment import tensors
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convsmith.graph.network import Node
 
 SAMPLE: Final = 1 << 16
@@ -64,10 +66,11 @@ class Ranges:
         return {"images": self.images, "tensors": {name: [found.low, found.high] for name, found in self.tensors.items()}}
 
 
-def calibrate(graph: Graph, x_nchw: Any, *, batch: int = 64) -> Ranges:
+def calibrate(graph: Graph, x_nchw: Any, *, batch: int = 64, stand_in: Callable[[Node, Tensor], Tensor] | None = None) -> Ranges:
     """Run the network in float32 and return the range of every activation a plan can speak of, the input included.
 
-    ``graph`` should have its batch norm folded, as ``emulate`` and ``scorer`` do.
+    ``graph`` should have its batch norm folded, as ``emulate`` and ``scorer`` do. ``stand_in``: returns what takes the place of what a
+    node gave.
 
     Shapes: ``x_nchw`` float32 ``(n, channels, height, width)``, a NumPy array or torch tensor.
     Raises: ``DataError`` without images or when an activation is not finite.
@@ -84,6 +87,7 @@ def calibrate(graph: Graph, x_nchw: Any, *, batch: int = 64) -> Ranges:
     module = pytorch.write(graph).eval()
 
     def note(node: Node, output: Any) -> Any:
+        output = output if stand_in is None else stand_in(node, output)
         if node.outputs[0] in seen:
             seen[node.outputs[0]].add(output.detach().numpy())
         return output

@@ -74,17 +74,27 @@ def equalise(graph: Graph) -> Graph:
 
     The function is the same but for the rounding of float32. Channels that either layer leaves at zero keep their weights.
     """
+    return equalise_by(graph)[0]
+
+
+def equalise_by(graph: Graph) -> tuple[Graph, dict[str, Array]]:
+    """Return the graph of `equalise`, and by layer what each channel of its output was divided by."""
     found = pairs(graph)
     weights = {name: graph.weights[name].astype(np.float64) for pair in found for name in _names(pair)}
+    factors = {pair.first.name: np.ones(len(weights[pair.first.inputs[1]])) for pair in found}
     for _ in range(SWEEPS):
-        change = max((_settle(pair, weights) for pair in found), default=0.0)
+        change = 0.0
+        for pair in found:
+            factor = _settle(pair, weights)
+            factors[pair.first.name] *= factor
+            change = max(change, float(np.abs(factor - 1).max(initial=0.0)))
         if change < SETTLED:
             break
-    return with_weights(graph, {name: array.astype(graph.weights[name].dtype) for name, array in weights.items()})
+    return with_weights(graph, {name: array.astype(graph.weights[name].dtype) for name, array in weights.items()}), factors
 
 
-def _settle(pair: Pair, weights: dict[str, Array]) -> float:
-    """Scale the channels of one pair in place; return the largest change of a factor."""
+def _settle(pair: Pair, weights: dict[str, Array]) -> Array:
+    """Scale the channels of one pair in place; return what those of the first layer's output were divided by."""
     w, follower = weights[pair.first.inputs[1]], weights[pair.second.inputs[1]]
     depthwise = follower.shape[1] == 1 and pair.second.attributes.get("group", 1) != 1
     second = follower if depthwise else follower.swapaxes(0, 1)  # views: by input channel
@@ -96,7 +106,7 @@ def _settle(pair: Pair, weights: dict[str, Array]) -> float:
     second *= factor.reshape([-1] + [1] * (second.ndim - 1))
     if _has_bias(pair.first):
         weights[pair.first.inputs[2]] /= factor
-    return float(np.abs(factor - 1).max(initial=0.0))
+    return factor
 
 
 def _names(pair: Pair) -> tuple[str, ...]:
