@@ -9,11 +9,16 @@ from convsmith.training.surroundings import settings
 
 
 def test_the_pace_is_that_of_a_warm_network(make_net, dataset, preprocess, monkeypatch) -> None:
-    """By a clock of the test: the first third of the updates and one slow moment do not count, and the time given ends it."""
+    """By a clock of the test: the first third of the time does not count, and the time or the number given ends it."""
     config = Training(epochs=1, batch=16, precision="float32", channels_last=False)
     with settings(config):
         feed = Feed(dataset.train, preprocess, config, Team())
-        for taken, budget_s, wanted in (([9.0] * 8 + [1.0] * 7 + [50.0] + [1.0] * 8, 1e6, 1.0), ([4.0, 3.0, 2.0, 2.0], 5.0, 2.5)):
+        cases = [
+            ([9.0] * 2 + [1.0] * 9 + [3.0] * 3 + [7.0] * 9, 1e6, 14, 18 / 12),
+            ([4.0, 3.0, 2.0, 9.0], 5.0, 99, 5 / 2),
+            ([1.0] * 3, 0.0, 1, 1.0),
+        ]
+        for taken, budget_s, most, wanted in cases:
             now, steps = [0.0], iter(taken)
 
             def update(*_: object, now=now, steps=steps) -> None:
@@ -22,5 +27,5 @@ def test_the_pace_is_that_of_a_warm_network(make_net, dataset, preprocess, monke
             with monkeypatch.context() as patch:
                 patch.setattr(planning.Updater, "update", update)
                 patch.setattr(planning.time, "perf_counter", lambda now=now: now[0])
-                found = planning.steady(make_net(), config, feed, None, planning.Arithmetic(), budget_s)
+                found = planning.steady(make_net(), config, feed, None, planning.Arithmetic(), budget_s, most)
             assert found == wanted

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,8 +19,8 @@ from convsmith.training.schedules import factor
 from convsmith.training.updates import Arithmetic, Updater
 
 RESERVE = 0.03
-STEADY, LEAST = 24, 3
-"""Most and least updates that tell the pace of a warm network; the first third of them does not count."""
+LEAST = 3
+"""Updates that tell the pace of a warm network, at least."""
 
 VALIDATION_PART = 0.1
 
@@ -142,23 +141,25 @@ def trial(
     return seconds
 
 
-def steady(module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None, arithmetic: Arithmetic, budget_s: float) -> float:
-    """Return the seconds of one update once a network has run warm, the median of up to ``STEADY`` within ``budget_s``, on a copy of it.
+def steady(
+    module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None, arithmetic: Arithmetic, budget_s: float, most: int
+) -> float:
+    """Return the mean seconds of one update once a network has run warm, on a copy of it; at most ``most`` updates within ``budget_s``.
 
     A trial takes the least of a few, which tells arithmetics apart; the mean pace of an epoch is slower, and the first updates of a network
-    of many shapes are slower still (GoogLeNet: 1.35 times after two).
+    of many shapes are slower still (GoogLeNet: 1.35 times after two). The first third of the time does not count.
     """
     slow = config.model_copy(update={"learning_rate": 1e-8})
     updater = Updater(copy.deepcopy(module), slow, feed.preprocess, weights, axes=feed.colour_axes)
     parts, before = list(feed.read(0)), torch.get_num_threads()
     updater.compute_in(arithmetic)
     marks = [time.perf_counter()]
-    while len(marks) <= STEADY and (len(marks) <= LEAST or marks[-1] - marks[0] < budget_s):
+    while len(marks) <= max(LEAST, most) and (len(marks) <= LEAST or marks[-1] - marks[0] < budget_s):
         updater.update(parts, len(parts), feed.size(0), 0, 1e-8)
         marks.append(time.perf_counter())
     torch.set_num_threads(before)
-    taken = [later - earlier for earlier, later in itertools.pairwise(marks)]
-    return statistics.median(taken[len(taken) // 3 :])
+    warm = [mark for mark in marks if mark - marks[0] >= (marks[-1] - marks[0]) / 3]
+    return (warm[-1] - warm[0]) / (len(warm) - 1) if len(warm) > 1 else marks[-1] - marks[-2]
 
 
 def make_plan(config: Training, feed: Feed, seconds: dict[Arithmetic, float], val_images: int, left_s: float | None) -> Plan:
