@@ -21,6 +21,7 @@ from convsmith.data.pack import is_pack, open_pack
 from convsmith.data.scan import Progress, scan, summary
 from convsmith.data.source import PARTS, Source, without_empty_classes
 from convsmith.data.split import divide
+from convsmith.data.svhn import is_svhn, open_svhn
 from convsmith.data.table import is_table, read_table
 from convsmith.data.webdataset import is_shard, read_shards
 from convsmith.errors import DataError
@@ -40,8 +41,9 @@ def open(
 ) -> Dataset:
     """Open labelled images and split them; nothing in ``path`` is ever changed.
 
-    ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a folder of idx or CIFAR files,
-    an npz file, a tar or zip archive of class folders, a pack, WebDataset shards (one, or a folder of them), or ``digits``.
+    ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a folder of idx,
+    CIFAR or SVHN files, an npz file, a tar or zip archive of class folders, a pack, WebDataset shards (one, or a folder of them), or
+    ``digits``.
     ``val``, ``test``: the parts to carve out where the source gives none; a given part is kept. 0 carves none; without ``val``, a fifth
     but of many images about 5,000.
     ``workers``: processes that look at the files; by default one a processor when there are many files, else none.
@@ -84,7 +86,7 @@ def read(path: str | Path, *, progress: Progress | None = None, max_pixels: int 
         found = path.stat()
     except (OSError, ValueError) as error:
         what = f"there is no {str(path)!r}" if isinstance(error, FileNotFoundError) else f"cannot look at {str(path)!r} ({error})"
-        raise DataError(f"{what}; give a folder of class folders, a CSV, an npz, idx or CIFAR files, or 'digits'") from error
+        raise DataError(f"{what}; give a folder of class folders, a CSV, an npz, idx, CIFAR or SVHN files, or 'digits'") from error
     content = _folder(path) if stat.S_ISDIR(found.st_mode) else _file(path)
     if isinstance(content, Source):
         return _counted(content, progress)
@@ -92,7 +94,7 @@ def read(path: str | Path, *, progress: Progress | None = None, max_pixels: int 
 
 
 def _folder(path: Path) -> Source | Listing:
-    """Take a folder for idx or CIFAR files, for one CSV and its images, or for class folders."""
+    """Take a folder for idx, CIFAR or SVHN files, for one CSV and its images, or for class folders."""
     try:
         with os.scandir(path) as children:
             names = sorted(child.name for child in children if child.is_file())
@@ -102,6 +104,8 @@ def _folder(path: Path) -> Source | Listing:
         return open_idx(path)
     if is_cifar(names):
         return open_cifar(source_name(path), str(path), {name: (path / name).read_bytes() for name in names if is_cifar_file(name)})
+    if is_svhn(names):
+        return open_svhn(source_name(path), path)
     shards = sorted(path / name for name in names if name.lower().endswith(".tar") and not name.startswith("."))
     if shards and is_shard(shards[0]):
         return read_shards(shards)
@@ -119,6 +123,8 @@ def _file(path: Path) -> Source | Listing:
         return open_npz(path)
     if is_idx_name(path.name):
         return open_idx(path.parent)
+    if is_svhn((path.name,)):
+        return open_svhn(source_name(path.parent), path.parent)
     if is_pack(path):
         return open_pack(path)
     if path.suffix.lower() == ".tar" and is_shard(path):
@@ -129,7 +135,7 @@ def _file(path: Path) -> Source | Listing:
         if is_cifar(members):
             return open_cifar(path.name.split(".")[0], str(path), {name: raw for name, raw in members.items() if is_cifar_file(name)})
         return arrange(tree, str(path))
-    known = "a folder, .csv, .npz, an idx file, a pack, or a tar or zip archive"
+    known = "a folder, .csv, .npz, an idx file, a .mat of SVHN, a pack, or a tar or zip archive"
     raise DataError(f"{str(path)!r} is not a source of images that is read; give {known}")
 
 

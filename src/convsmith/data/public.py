@@ -1,4 +1,4 @@
-"""Fetch a file with its checksum, and the four public data sets every paper uses."""
+"""Fetch a file with its checksum, and the five public data sets every paper uses."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ PUBLIC: dict[str, PublicSet] = {
         "https://www.cs.toronto.edu/~kriz/",
         (("cifar-100-python.tar.gz", "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),),
         "cifar-100-python.tar.gz",
+    ),
+    # Y. Netzer et al., 2011; the 531,131 easier images of extra_32x32.mat, 1.3 GB, are read too where they are put beside these
+    "svhn": PublicSet(
+        "http://ufldl.stanford.edu/housenumbers/",
+        (
+            ("train_32x32.mat", "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
+            ("test_32x32.mat", "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
+        ),
     ),
 }
 

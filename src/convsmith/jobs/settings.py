@@ -38,7 +38,7 @@ class Settings(BaseModel):
 class Images(Settings):
     """Labelled images and how they are split."""
 
-    data: str = positional("Images: a folder of class folders, a CSV of path,label, idx, CIFAR or npz files, or 'digits'")
+    data: str = positional("Images: a folder of class folders, a CSV of path,label, idx, CIFAR, SVHN or npz files, or 'digits'")
     val: float | None = Field(
         None, ge=0, lt=1, description="Part held out to choose the best weights, where the data gives none; 0.2, of many images about 5,000"
     )

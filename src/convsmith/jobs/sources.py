@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 256
 
-_KINDS = "a folder of class folders, a CSV of path,label, an npz, idx or CIFAR files, or 'digits'"
+_KINDS = "a folder of class folders, a CSV of path,label, an npz, idx, CIFAR or SVHN files, or 'digits'"
 
 
 def require(place: str) -> None:
