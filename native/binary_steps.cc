@@ -42,11 +42,11 @@ class BinaryConvolutionStep : public Step {
     BinaryConvolutionStep(const BinaryTable& table, Fields& f) : table_(table), threads_(f.threads()) {
         shape_.sizes = shape_of(f);
         const int planes = f.number(), output = f.number();
+        shape_.zero_border = f.number() == 0;
         if (planes < 0 || planes >= kPlaneKinds || output < int(BinaryOutput::scaled) ||
             output > int(BinaryOutput::signs))
             throw std::invalid_argument("no such planes or output of a convolution of signs");
         shape_.planes = Planes(planes);
-        shape_.zero_border = true;
         output_ = BinaryOutput(output);
         y_ = f.target();
         for (Place* place : {&x_, &weights_, &base_, &tap_sums_, &first_, &second_, &workspace_}) *place = f.place();

@@ -105,3 +105,24 @@ def test_what_cannot_begin_leaves_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"there is no mnist in .*data.load_public"):
         jobs.perform("reproduce", {"paper": "rips2017", "data": tmp_path / "nowhere"}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_experiments_without_images_are_passed_over_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    houses = replace(TINY, key="houses", data="svhn")
+    monkeypatch.setitem(reproductions.PAPERS, "two2026", Paper("two2026", "Nobody 2026, Two", "Digits.", (TINY, houses)))
+
+    def locate(name: str, root: Path | None) -> Path:
+        if name == "svhn":
+            raise DataError("there is no svhn in 'data/svhn'; put the published files there")
+        return Path("digits")
+
+    monkeypatch.setattr(images, "locate", locate)
+    told: list[str] = []
+    watch = jobs.Watch(hear=lambda kind, fields: told.append(fields.get("text", "")) if kind == "stage" else None)
+    jobs.perform("reproduce", {"paper": "two2026", "quick": True, "seeds": 1, "threads": 1}, out=tmp_path / "run", watch=watch)
+    assert "houses: not run, there is no svhn in 'data/svhn'; put the published files there" in told
+    assert {row["experiment"] for row in rows(tmp_path / "run")} == {"tiny"}
+    assert "Not run." in (tmp_path / "run" / "page.md").read_text()
+    with pytest.raises(DataError, match="there is no svhn in"):
+        jobs.perform("reproduce", {"paper": "two2026", "quick": True, "only": ("houses",)}, out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()

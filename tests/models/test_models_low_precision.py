@@ -75,6 +75,35 @@ def test_layers_of_the_binary_perceptron_are_named_for_plans() -> None:
     assert type(relu.layers.hidden1.activation).__name__ == "ReLU" and type(net.layers.hidden1.activation).__name__ == "Sign"
 
 
+@pytest.mark.parametrize(
+    ("name", "published"), [("larq_quicknet", 13_234_088), ("larq_quicknet_small", 12_655_688), ("larq_quicknet_large", 23_342_248)]
+)
+def test_the_quicknets_of_larq_have_the_published_size(name: str, published: int) -> None:
+    """Larq's documentation counts every weight, and of the norm without factors in the stem the mean and the variance."""
+    with torch.device("meta"):
+        net = models.load(name, classes=1000, in_channels=3)
+    bare = [part for part in net.modules() if isinstance(part, torch.nn.BatchNorm2d) and not part.affine]
+    assert sum(p.numel() for p in net.parameters()) + sum(2 * part.num_features for part in bare) == published
+
+
+def test_a_quicknet_of_larq_halves_by_maximum_and_blur() -> None:
+    net = models.load("larq_quicknet", classes=4, in_channels=3, input_size=(32, 32), widths=(16, 32), depths=(1, 1))
+    x = torch.randn(2, 16, 8, 8)
+    halving = net.sections[1]
+    found = halving.blur(halving.maximum(halving.relu(x))).detach().numpy()
+    largest = np.maximum(x.numpy(), 0)
+    largest = np.maximum(np.maximum(largest[..., :-1, :-1], largest[..., 1:, :-1]), np.maximum(largest[..., :-1, 1:], largest[..., 1:, 1:]))
+    padded = np.pad(largest, ((0, 0), (0, 0), (1, 1), (1, 1)))  # 7 pixels to 4: TensorFlow's SAME pads one on each side
+    line = np.array([1, 2, 1]) / 4
+    expected = np.zeros((2, 16, 4, 4))
+    for r in range(3):
+        for s in range(3):
+            expected += line[r] * line[s] * padded[..., r : r + 7 : 2, s : s + 7 : 2]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert not halving.blur.weight.requires_grad
+    assert tuple(net.eval()(torch.randn(1, 3, 32, 32)).shape) == (1, 4)
+
+
 def test_the_perceptron_of_gupta_starts_normal() -> None:
     torch.manual_seed(0)
     net = models.load("gupta_mlp", in_channels=1)

@@ -23,21 +23,40 @@ class Config(Settings):
 
     paper: str = positional("Paper: gupta2015, courbariaux2014, binaryconnect2015, binarynet2016 or rips2017")
     quick: bool = Field(False, description="The shortened setup: minutes on two cores instead of hours or days")
-    only: tuple[str, ...] = Field((), description="Experiments to run, such as mlp or lenet; all by default")
+    only: tuple[str, ...] = Field((), description="Experiments to run, such as mlp or lenet; by default all whose images are there")
     seeds: int | None = Field(None, ge=1, description="Seeds of each arm; by default the setup's")
-    data: Path | None = text(None, "FOLDER", "Folder that holds mnist and cifar10", shown="data below CONVSMITH_DATA, else ./data")
+    data: Path | None = text(None, "FOLDER", "Folder that holds mnist, cifar10 and svhn", shown="data below CONVSMITH_DATA, else ./data")
     threads: int = Field(0, ge=0, description="Processor threads; 0 takes torch's own number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where arms without rounding compute; the others use the processor")
 
 
 def require(config: Config) -> str:
-    """Refuse, before a run folder is made, a paper, an experiment or images that are not there; return the paper's name."""
+    """Refuse, before a run folder is made, a paper, an experiment or images that are not there; return the paper's name.
+
+    Experiments that were not asked for by name may be without images, as long as one has them.
+    """
+    _without_images(config)
+    return config.paper
+
+
+def _without_images(config: Config) -> Mapping[str, str]:
+    """Return the chosen experiments whose images are not there, and what to do about each.
+
+    Raises: DataError where experiments were asked for by name, or none has its images.
+    """
+    from convsmith.errors import DataError
     from convsmith.training import reproductions
     from convsmith.training.reproductions.images import locate
 
-    for experiment in reproductions.find(config.paper).chosen(config.only):
-        locate(experiment.data, config.data)
-    return config.paper
+    chosen, missing = reproductions.find(config.paper).chosen(config.only), dict[str, str]()
+    for experiment in chosen:
+        try:
+            locate(experiment.data, config.data)
+        except DataError as error:
+            missing[experiment.key] = str(error)
+            if config.only or len(missing) == len(chosen):
+                raise
+    return missing
 
 
 def run(config: Config, record: runs.Record) -> dict[str, Any]:
@@ -50,9 +69,14 @@ def run(config: Config, record: runs.Record) -> dict[str, Any]:
     paper = reproductions.find(config.paper)
     size: Size = "quick" if config.quick else "full"
     experiments = tuple(_sized(experiment, config.seeds) for experiment in paper.chosen(config.only))
+    missing = _without_images(config)
+    for key, reason in missing.items():
+        record.event("stage", text=f"{key}: not run, {reason}")
     rows: list[Row] = []
     result: dict[str, Any] = {}
     for experiment in experiments:
+        if experiment.key in missing:
+            continue
         try:
             _run_experiment(experiment, size, config, record, rows)
         finally:

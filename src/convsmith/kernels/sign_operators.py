@@ -47,13 +47,19 @@ def rows_as_images(x: Array, channels: int) -> Array:
 
 
 def binary_conv(inputs: Inputs, a: Attributes) -> Array:
-    """Convolve signs by weights of -1, 0 and 1, with zeros around the images; ``rows``: a product of rows by weights.
+    """Convolve signs by weights of -1, 0 and 1, with zeros around the images, or ones where ``border`` is "one".
+
+    ``rows``: a product of rows by weights.
 
     ``result`` "float32": sums times the third input plus the fourth; "signs": -1 where the third input times a sum is less than the fourth.
     """
     x, w = inputs[0], weights_of(inputs[1], a["channels"])
     if a["rows"]:
         x = rows_as_images(x, a["channels"])
+    if a.get("border") == "one":
+        top, left, bottom, right = a["pads"]
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=1)
+        a = {**a, "pads": (0, 0, 0, 0)}
     sums = layers.conv((x.astype(np.float64), w.astype(np.float64)), a)
     first, second = (layers.along_channels(values, 4) for values in inputs[2:4])
     if a["result"] == "signs":

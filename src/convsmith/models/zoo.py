@@ -20,6 +20,7 @@ _VISION = "torchvision documentation, table of classification weights"
 _GREY28, _GREY32, _CIFAR32, _PHOTO128, _PHOTO224 = (1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 128, 128), (3, 224, 224)
 _LQ = "Zhang et al. 2018, arXiv 1807.10029"
 _BINARY, _BINARY_CONV = f"{_ROOM}.binary_mlp:BinaryMLP", f"{_ROOM}.binary_convnet:BinaryConvNet"
+_LARQ, _LARQ_ZOO = f"{_ROOM}.larq_quicknet:LarqQuickNet", "Larq Zoo, sota.QuickNet 1.0; arXiv 2011.09398"
 _LINEAR = f"{_ROOM}.perceptron:LinearClassifier"
 _RESNET = f"{_ROOM}.resnet:ResNet"
 _CIFAR_RESNET = f"{_ROOM}.resnet_cifar:CifarResNet"
@@ -44,12 +45,17 @@ ZOO: dict[str, Entry] = {
     "binaryconnect_mlp": Entry("binary", _BINARY, _GREY28, 10, _CONNECT, 2919454, 2910208, "", "", 1, {"hidden": (1024, 1024, 1024)}),
     "binarynet_mlp": Entry("binary", _BINARY, _GREY28, 10, _NET, 36843550, 36806656, "", "", 1,
                            {"hidden": (4096, 4096, 4096), "activation": "hard_tanh"}),
+    "binaryconnect_cifar": Entry("binary", _BINARY_CONV, _CIFAR32, 10, _CONNECT, 14029716, 616966144, "", "", 8, {"activation": "relu"}),
     "binarynet_cifar": Entry("binary", _BINARY_CONV, _CIFAR32, 10, _NET, 14029716, 616966144, "", "", 8),
     "vgg_small": Entry("binary", _BINARY_CONV, _CIFAR32, 10, _LQ, 4660106, 607600640, "", "", 8, {"hidden": (), "binary_first": False}),
     "bireal18": Entry("binary", f"{_ROOM}.bireal:BiRealNet", _PHOTO224, 1000, "Liu et al. 2018, arXiv 1808.00278", 11689512, 1814073344,
                       "", "", 32),
     "reactnet_a": Entry("binary", f"{_ROOM}.reactnet:ReActNet", _PHOTO224, 1000, "Liu et al. 2020, arXiv 2003.03488", 29343592, 4828758016,
                         "", "", 32),
+    "larq_quicknet": Entry("binary", _LARQ, _PHOTO224, 1000, _LARQ_ZOO, 13234056, 1879339776, "", "", 32),
+    "larq_quicknet_small": Entry("binary", _LARQ, _PHOTO224, 1000, _LARQ_ZOO, 12655672, 1171996160, "", "", 32,
+                                 {"widths": (32, 64, 256, 512)}),
+    "larq_quicknet_large": Entry("binary", _LARQ, _PHOTO224, 1000, _LARQ_ZOO, 23342216, 3729027840, "", "", 32, {"depths": (6, 8, 12, 6)}),
     "gupta_lenet": Entry("lenet", f"{_ROOM}.gupta:GuptaLeNet", _GREY28, 10, _GUPTA, 37610, 354048, "", "", 16),
     "gupta_cifar": Entry("gupta", f"{_ROOM}.gupta:GuptaCifarNet", _CIFAR32, 10, _GUPTA, 220042, 37693440, "", "", 4),
     "lenet5": Entry("lenet", f"{_ROOM}.lenet:LeNet5", _GREY32, 10, _LECUN, 61706, 416520, smallest=16),

@@ -102,8 +102,9 @@ def convolution(planner: Planner, node: Node) -> None:
         x, weights, planner.raw(f"{node.inputs[1]} base", base), planner.raw(f"{node.inputs[1]} taps", taps),
         *(constant(planner, name) for name in node.inputs[2:4]),
     )  # fmt: skip
-    numbers = (*native.sizes(shape), planes, 2 if signs else 1)
+    numbers = (*native.sizes(shape), planes, 2 if signs else 1, int(a.get("border") == "one"))
     detail = f"{'ternary' if ternary else 'signs'} {description(shape, False, False, 'none')}{' +sign' if signs else ''}"
+    detail += ", a border of ones" if a.get("border") == "one" else ""
     planner.emit(Step("binary_convolution", node.name, whole, operands, numbers, (), "", threads, (workspace,), work, detail))
     if whole is not y:
         planner.copy(node, whole, y)

@@ -12,7 +12,7 @@ from convsmith.graph import Graph, Node, reads, remove_node
 def fuse_padding(graph: Graph) -> Graph:
     """Add the rows and columns of zeros before a convolution to its own padding."""
     for pad in graph:
-        amounts = image_padding(graph, pad) if pad.op == "Pad" else None
+        amounts = constant_padding(graph, pad, 0.0) if pad.op == "Pad" else None
         readers = reads(graph, pad.outputs[0])
         if amounts is None or len(readers) != 1 or pad.outputs[0] in {value.name for value in graph.outputs}:
             continue
@@ -28,14 +28,15 @@ def fuse_padding(graph: Graph) -> Graph:
     return graph
 
 
-def image_padding(graph: Graph, pad: Node) -> tuple[int, ...] | None:
-    """Return top, left, bottom and right of a padding of images by zeros; None for any other."""
+def constant_padding(graph: Graph, pad: Node, number: float) -> tuple[int, ...] | None:
+    """Return top, left, bottom and right of a padding of images by a number; None for any other."""
     given = dict(zip(("amounts", "value", "axes"), (*pad.inputs[1:], "", "", ""), strict=False))
     if pad.attributes.get("mode", "constant") != "constant" or any(name and name not in graph.weights for name in given.values()):
         return None
     amounts = graph.weights[given["amounts"]].reshape(2, -1)
     axes = graph.weights[given["axes"]].reshape(-1) if given["axes"] else np.arange(amounts.shape[1])
-    if given["value"] and graph.weights[given["value"]].any():
+    value = graph.weights[given["value"]] if given["value"] else np.zeros(())
+    if not np.all(value == number):
         return None
     whole = np.zeros((2, 4), np.int64)
     if len(axes) > 4 or any(not -4 <= int(axis) < 4 for axis in axes):

@@ -9,13 +9,13 @@ References: Courbariaux et al. 2016, arXiv 1602.02830, section 4; Umuroglu et al
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
+from convsmith.compiler.passes.padding import constant_padding
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.graph import Graph, Node, Uses, prune
 from convsmith.graph.shapes import infer_shapes
@@ -70,11 +70,13 @@ def _is(graph: Graph, name: str, number: float) -> bool:
 
 @dataclass(frozen=True)
 class Packed:
-    """Packed signs: the value that holds them, their channels, and whether images are seen as rows of numbers."""
+    """Packed signs: the value that holds them, their channels, whether images are seen as rows of numbers, and a border of ones around
+    them that their layers make: rows and columns before and after."""
 
     name: str
     channels: int
     flat: bool = False
+    ones: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class SignFolding:
                 self._emit(node)
         for value in self.graph.outputs:
             self._numbers(value.name)
-        return dataclasses.replace(self.graph, nodes=tuple(self.nodes), weights=self.weights)
+        return replace(self.graph, nodes=tuple(self.nodes), weights=self.weights)
 
     def _chain(self, sign: Sign) -> tuple[Node, ...]:
         """Return the poolings before a sign and the layer before these, where nothing else reads what is between."""
@@ -199,13 +201,27 @@ class SignFolding:
             self._emit(Node(node.name, "SignPool", (source.name, mask), (name,), node.attributes))
             self.packed[node.outputs[0]] = Packed(name, source.channels)
             return True
+        if node.op == "Pad":
+            return self._bordered(node, source)
         flat = node.op == "Flatten" and node.attributes.get("axis", 1) == 1
         flat = flat and node.outputs[0] not in self.uses.outputs
         readers = self.uses.readers(node.outputs[0]) if flat else ()
-        if readers and all(self._weights(reader, dataclasses.replace(source, flat=True)) is not None for reader in readers):
-            self.packed[node.outputs[0]] = dataclasses.replace(source, flat=True)
+        if readers and all(self._weights(reader, replace(source, flat=True)) is not None for reader in readers):
+            self.packed[node.outputs[0]] = replace(source, flat=True)
             return True
         return False
+
+    def _bordered(self, node: Node, source: Packed) -> bool:
+        """See a border of ones around signs as one that the layers on them make, where nobody else reads it; tell whether it is one."""
+        amounts = constant_padding(self.graph, node, 1.0)
+        if amounts is None or source.ones or source.flat or node.outputs[0] in self.uses.outputs:
+            return False
+        bordered = replace(source, ones=amounts)
+        readers = self.uses.readers(node.outputs[0])
+        if not readers or any(self._weights(reader, bordered) is None for reader in readers):
+            return False
+        self.packed[node.outputs[0]] = bordered
+        return True
 
     def _weights(self, node: Node, source: Packed) -> Array | None:
         """Return the weights of a layer on signs as KCRS, or None for any other node."""
@@ -213,6 +229,8 @@ class SignFolding:
         if w is None or any(name and name not in self.graph.weights for name in node.inputs[1:]):
             return None
         a = node.attributes
+        if source.ones and (node.op == "Gemm" or any(a.get("pads", ()))):  # type: ignore[arg-type]
+            return None
         if node.op == "Gemm":
             plain = a.get("transB", 0) and not a.get("transA", 0) and a.get("alpha", 1) == 1 and a.get("beta", 1) == 1
             if not plain or w.shape[1] % source.channels:
@@ -220,8 +238,8 @@ class SignFolding:
             w = w.reshape(len(w), source.channels, 1, -1)
         elif w.ndim != 4 or source.flat or a.get("auto_pad", "NOTSET") != "NOTSET" or (a.get("group", 1) != 1 and w.shape[1] % 64):
             return None
-        size_k = np.abs(w).reshape(len(w), -1).max(axis=1).reshape(-1, 1, 1, 1)
-        return w if np.all((np.abs(w) == size_k) | (w == 0)) else None
+        positive, negative = (_largest(part).reshape(-1, 1, 1, 1) for part in (w, -w))
+        return w if np.all((w == 0) | (w == positive) | (w == -negative)) else None
 
     def _layer(self, node: Node) -> bool:
         """Take a layer on signs: emit it with float32 results, unless a sign that follows will; tell whether it is one."""
@@ -232,6 +250,10 @@ class SignFolding:
         scale = np.abs(w).reshape(len(w), -1).max(axis=1).astype(np.float32)
         bias = self.graph.weights[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else np.zeros(len(w), np.float32)
         layer = Layer(node, source, w, scale, np.broadcast_to(bias.reshape(-1), (len(w),)).astype(np.float32))
+        positive, negative = _largest(w), _largest(-w)
+        if np.any((positive != negative) & (positive > 0) & (negative > 0)):
+            self._two_sizes(layer, positive, negative)
+            return True
         if node.name not in self.heads:
             self._emit(self._convolution(layer, node.outputs[0], "float32", layer.scale_k, layer.shift_k))
             return True
@@ -239,6 +261,22 @@ class SignFolding:
         sign = self.heads[node.name]
         self.inside |= {inner.name for inner in self.chains[sign]} | set(self.signs[sign].nodes)
         return True
+
+    def _two_sizes(self, layer: Layer, positive: Array, negative: Array) -> None:
+        """Emit a layer whose positive weights have another size than its negative ones, as TTQ learns them.
+
+        With p and n these are ``(p + n) / 2`` times the signs, zeros among them, plus ``(p - n) / 2`` times their squares.
+        """
+        output, lone = layer.node.outputs[0], np.maximum(positive, negative)
+        both = (positive > 0) & (negative > 0)
+        half_sum, half_difference = np.where(both, (positive + negative) / 2, lone), np.where(both, (positive - negative) / 2, 0)
+        parts = [f"{output}.signs_part", f"{output}.squares_part"]
+        signs = np.sign(layer.w_kcrs)
+        self._emit(self._convolution(replace(layer, w_kcrs=signs), parts[0], "float32", half_sum.astype(np.float32), layer.shift_k))
+        squares = replace(layer, node=replace(layer.node, name=f"{layer.node.name}.squares"), w_kcrs=np.abs(signs), scale_k=half_difference)
+        none = np.zeros_like(layer.shift_k)
+        self._emit(self._convolution(squares, parts[1], "float32", half_difference.astype(np.float32), none))
+        self._emit(Node(f"{layer.node.name}.sum", "Add", tuple(parts), (output,)))
 
     def _convolution(self, layer: Layer, output: str, result: str, first: Array, second: Array) -> Node:
         node, w_krsc = layer.node, layer.w_kcrs.transpose(0, 2, 3, 1)
@@ -251,6 +289,8 @@ class SignFolding:
         attributes = {key: node.attributes[key] for key in GEOMETRY if key in node.attributes and node.op == "Conv"}
         attributes |= {"kernel_shape": layer.w_kcrs.shape[2:], "channels": layer.w_kcrs.shape[1], "result": result}
         attributes |= {"rows": int(node.op == "Gemm")}
+        if layer.source.ones:
+            attributes |= {"pads": layer.source.ones, "border": "one"}
         return Node(node.name, "BinaryConv", (layer.source.name, *own), (output,), attributes)
 
     def _numbers(self, name: str) -> None:
@@ -270,6 +310,11 @@ class SignFolding:
             name += "_"
         self.weights[name] = np.ascontiguousarray(array)
         return name
+
+
+def _largest(w: Array) -> Array:
+    """Return the largest weight of each output channel, 0 where none is positive."""
+    return np.asarray(np.maximum(w.reshape(len(w), -1).max(axis=1), 0))
 
 
 def _channels(graph: Graph) -> dict[str, int]:

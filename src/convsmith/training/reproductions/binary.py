@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from convsmith.formats import Format, Rounding
 from convsmith.precision.plan import Plan, Rule
 
@@ -19,13 +21,14 @@ def binary_activations(layers: str) -> Rule:
     return Rule(layers, "activation", Format.binary(), pseudo_gradient="hard_tanh")
 
 
-def connect(layers: str, *, stochastic: bool = False) -> Plan:
+def connect(*layers: str, stochastic: bool = False) -> Plan:
     """Return BinaryConnect's plan; stochastic weights are drawn in training, and evaluation reads the float32 copies."""
     if stochastic:
-        return Plan((binary_weights(layers, "stochastic", training_only=True),), "stochastic binary weights")
-    return Plan((binary_weights(layers),), "binary weights")
+        return Plan(tuple(binary_weights(name, "stochastic", training_only=True) for name in layers), "stochastic binary weights")
+    return Plan(tuple(binary_weights(name) for name in layers), "binary weights")
 
 
-def net(layers: str, activations: str) -> Plan:
+def net(layers: str | Sequence[str], activations: str) -> Plan:
     """Return BinaryNet's plan: weights and activations of one bit."""
-    return Plan((binary_weights(layers), binary_activations(activations)), "binary weights and activations")
+    names = [layers] if isinstance(layers, str) else layers
+    return Plan((*(binary_weights(name) for name in names), binary_activations(activations)), "binary weights and activations")

@@ -77,7 +77,7 @@ class Experiment:
 
     key: str
     title: str
-    data: Literal["mnist", "cifar10"]
+    data: Literal["mnist", "cifar10", "svhn"]
     model: str
     setups: Mapping[Size, Setup]
     claims: tuple[Claim, ...] = ()
