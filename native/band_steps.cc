@@ -1,5 +1,5 @@
-// Convolutions that follow each other, a band of lines at a time: what one of them writes still lies in the
-// second-level cache when the next one reads it, and never goes to memory.
+// Convolutions, and pooling, that follow each other, a band of lines at a time: what one of them writes still lies in
+// the second-level cache when the next one reads it, and never goes to memory.
 //
 // The idea: Alwani, Chen, Ferdman, Milder 2016, Fused-Layer CNN Accelerators (MICRO-49). Lines that two bands need are
 // computed twice, so that bands do not wait for each other.
@@ -18,7 +18,7 @@ struct Lines {
 };
 
 struct Stage {
-    const ConvolutionAlgorithm* algorithm;
+    const ConvolutionAlgorithm* algorithm;  // null for the largest over windows
     Convolution shape;
     int residual_pitch;
     Activation activation;
@@ -49,9 +49,20 @@ Convolution part_of(const Convolution& v, Lines given, Lines lines) {
     return part;
 }
 
+Pooling pooling_of(const Convolution& v) {
+    Pooling p{};
+    p.n = v.n, p.c = v.c, p.h = v.h, p.w = v.w, p.r = v.r, p.s = v.s;
+    p.stride_h = v.stride_h, p.stride_w = v.stride_w, p.dilation_h = v.dilation_h, p.dilation_w = v.dilation_w;
+    p.pad_top = v.pad_top, p.pad_left = v.pad_left, p.pad_bottom = v.pad_bottom, p.pad_right = v.pad_right;
+    p.out_h = v.out_h, p.out_w = v.out_w, p.x_pitch = v.x_pitch, p.y_pitch = v.y_pitch;
+    p.largest = true;
+    return p;
+}
+
 class BandStep : public Step {
   public:
-    BandStep(const Level& level, const std::string& algorithms, Fields& f) : threads_(f.threads()) {
+    BandStep(const Level& level, const std::string& algorithms, Fields& f)
+        : threads_(f.threads()), pool_(level.operators->pool) {
         count_ = f.number();
         if (count_ < 2 || count_ > kMostStages) throw std::invalid_argument("a band has 2 to 4 convolutions");
         band_lines_ = f.number();
@@ -61,7 +72,8 @@ class BandStep : public Step {
         size_t from = 0;
         for (int i = 0; i < count_; ++i) {
             const size_t to = std::min(algorithms.find(' ', from), algorithms.size());
-            read_stage(stages_[i], convolution_algorithm(level, algorithms.substr(from, to - from)), f);
+            const std::string name = algorithms.substr(from, to - from);
+            read_stage(stages_[i], name == "max_pool" ? nullptr : &convolution_algorithm(level, name), f);
             from = std::min(to + 1, algorithms.size());
             worker_ += stages_[i].kept;
         }
@@ -84,8 +96,8 @@ class BandStep : public Step {
     }
 
   private:
-    static void read_stage(Stage& stage, const ConvolutionAlgorithm& algorithm, Fields& f) {
-        stage.algorithm = &algorithm;
+    static void read_stage(Stage& stage, const ConvolutionAlgorithm* algorithm, Fields& f) {
+        stage.algorithm = algorithm;
         stage.shape = shape_of(f);
         stage.residual_pitch = f.number();
         stage.activation = Activation(f.number());
@@ -101,7 +113,7 @@ class BandStep : public Step {
         bool follow = band_lines_ > 0;
         for (int i = 0; i < count_; ++i) {
             const Stage& stage = stages_[i];
-            if (!stage.algorithm->supports(stage.shape))
+            if (stage.algorithm && !stage.algorithm->supports(stage.shape))
                 throw std::invalid_argument(std::string(stage.algorithm->name) + " does not support this convolution");
             if (i + 1 == count_) break;
             const Convolution &v = stage.shape, &next = stages_[i + 1].shape;
@@ -111,9 +123,9 @@ class BandStep : public Step {
         if (!follow) throw std::invalid_argument("the convolutions of a band do not follow each other");
     }
 
-    void run_band(const Bases& at, long part, int worker) const {
-        const long image = part / bands_;
-        const int begin = int(part % bands_) * band_lines_;
+    void run_band(const Bases& at, long number, int worker) const {
+        const long image = number / bands_;
+        const int begin = int(number % bands_) * band_lines_;
         Lines lines[kMostStages + 1];
         lines[count_] = {begin, std::min(begin + band_lines_, stages_[count_ - 1].shape.out_h)};
         for (int i = count_; i-- > 0;) lines[i] = needed(stages_[i].shape, lines[i + 1]);
@@ -131,13 +143,18 @@ class BandStep : public Step {
                 y = at.write(y_) + pixel * s.shape.y_pitch;
                 if (epilogue.residual) epilogue.residual += pixel * s.residual_pitch;
             }
-            s.algorithm->run(part_of(s.shape, lines[i], lines[i + 1]), x, at.read(s.weights), y, epilogue, scratch, 1);
+            const Convolution part = part_of(s.shape, lines[i], lines[i + 1]);
+            if (s.algorithm)
+                s.algorithm->run(part, x, at.read(s.weights), y, epilogue, scratch, 1);
+            else
+                pool_(pooling_of(part), x, y, 0, part.out_h);
             x = y;
             memory += s.kept;
         }
     }
 
     int threads_, count_, band_lines_, bands_;
+    PoolingRange pool_;
     long scratch_, worker_;  // floats: of the algorithms, of each thread in all
     Stage stages_[kMostStages];
     Place y_, x_, workspace_;

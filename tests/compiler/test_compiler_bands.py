@@ -35,6 +35,8 @@ CASES = {
     "dilated_without_padding": (lambda: Block(nn.Conv2d(5, 20, 1), 20, 6, 3, 1, 0, 2), (5, 16, 16)),
     "first_layer": (lambda: Block(nn.Conv2d(3, 16, 3, 2, 1), 16, 24, 3, 1, 1), (3, 41, 30)),
     "filter_and_narrow": (lambda: Block(nn.Identity(), 24, 8, 3, 1, 1), (24, 20, 11)),
+    "first_layer_and_pooling": (lambda: nn.Sequential(nn.Conv2d(3, 20, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)), (3, 37, 30)),
+    "pooling_beyond_the_image": (lambda: nn.Sequential(nn.Conv2d(3, 20, 3), nn.MaxPool2d(3, 2, ceil_mode=True)), (3, 30, 26)),
     "widen_and_filter": (lambda: nn.Sequential(nn.Conv2d(6, 24, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, 2, 1, groups=24)), (6, 26, 15)),
 }
 

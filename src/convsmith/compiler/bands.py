@@ -1,7 +1,9 @@
 """Convolutions that follow each other run a band of lines at a time, so that what lies between them stays in the cache.
 
-A block of MobileNet makes its image six times as wide, filters each channel by itself and makes it narrow again: at large images memory,
-not arithmetic, decides its time. References: Alwani, Chen, Ferdman, Milder 2016, Fused-Layer CNN Accelerators (MICRO-49).
+A block of MobileNet makes its image six times as wide, filters each channel by itself and makes it narrow again, and many a first layer
+writes a large image that pooling reads at once: memory, not arithmetic, decides their time.
+
+References: Alwani, Chen, Ferdman, Milder 2016, Fused-Layer CNN Accelerators (MICRO-49).
 """
 
 from __future__ import annotations
@@ -16,8 +18,14 @@ from convsmith.compiler.steps import Step
 from convsmith.compiler.views import View, is_dense, usual_order
 from convsmith.kernels import native
 
-ALGORITHMS: Final = ("gemm", "direct", "depthwise")
-"""Those that lose nothing when they get few lines at a time, and give the same bits."""
+POOL: Final = "max_pool"
+"""What native/band_steps.cc calls the largest over windows, which it takes with the sizes of a convolution."""
+
+LETTERS: Final = {"gemm": "c", "direct": "c", "depthwise": "d", POOL: "p"}
+"""What may be in a band: algorithms that lose nothing when they get few lines at a time, and give the same bits."""
+
+PATTERNS: Final = ("cdc", "cd", "dc", "cp")
+"""What is joined: a depthwise convolution with what comes before and after it, and a first layer with its pooling."""
 
 ROOM: Final = 0.6
 """Part of the second-level cache that a band's values may take; weights and packed lines have the rest."""
@@ -66,6 +74,7 @@ class Band:
             (step.algorithm, part_of(step.sizes, given, lines))
             for found in self.ranges()
             for step, given, lines in zip(self.steps, found, found[1:], strict=False)
+            if step.algorithm != POOL
         }
         return max(rounded(-(-native.workspace_bytes_of(name, sizes, 1) // 4)) for name, sizes in parts)
 
@@ -113,22 +122,32 @@ def join(layout: Layout, threads: int) -> Layout:
 
 def bands_at(layout: Layout, index: int, users: dict[int, set[int]], threads: int) -> Iterator[Band]:
     """Yield the bands worth making from a step on, the longest first."""
-    for count in (3, 2):
-        steps = layout.steps[index : index + count]
-        filters = [step.algorithm == "depthwise" for step in steps]
-        if len(steps) < count or filters not in ([False, True, False], [True, False], [False, True]):
-            continue
-        if all(follows(layout, index + place, users) for place in range(count - 1)):
+    stages = [stage_of(step) for step in layout.steps[index : index + 3]]
+    letters = "".join(LETTERS[stage.algorithm] if stage is not None else " " for stage in stages)
+    for pattern in PATTERNS:
+        steps = [stage for stage in stages[: len(pattern)] if stage is not None]
+        if letters.startswith(pattern) and all(follows(layout, index + place, users) for place in range(len(pattern) - 1)):
             band = fitting(steps, threads)
             if band is not None:
                 yield band
 
 
+def stage_of(step: Step) -> Step | None:
+    """Return a step as a part of a band, None where it cannot be one; pooling gets the sizes and operands of a convolution."""
+    if step.kind == "pooling" and step.sizes[-2]:
+        n, c, h, w, *windows, x_pitch, y_pitch, _, _ = step.sizes
+        kernel, strides, dilations, pads, output = windows[:2], windows[2:4], windows[4:6], windows[6:10], windows[10:]
+        sizes = (n, c, h, w, c, *kernel, *strides, *dilations, *pads, c, *output, x_pitch, y_pitch, 0, 0)
+        operands = (step.operands[0], None, None, None)
+        step = replace(step, operands=operands, sizes=sizes, numbers=(0.0, 0.0), algorithm=POOL, joined=(step,))
+    elif step.kind != "convolution" or step.algorithm not in LETTERS:
+        return None
+    return step if padded_less_than_kernel(step.sizes) else None
+
+
 def follows(layout: Layout, index: int, users: dict[int, set[int]]) -> bool:
-    """Tell whether the next step alone reads what this one writes, all of it, and both can be cut into bands."""
+    """Tell whether the next step alone reads what this one writes, all of it."""
     step, after = layout.steps[index : index + 2]
-    if not all(s.kind == "convolution" and s.algorithm in ALGORITHMS and padded_less_than_kernel(s.sizes) for s in (step, after)):
-        return False
     view = step.target
     if view.space != "arena" or users[view.buffer] != {index, index + 1} or step.operands[3] is not None:
         return False
@@ -178,5 +197,5 @@ def one(band: Band, workspace: View, threads: int) -> Step:
         (workspace,),
         sum(step.work for step in band.steps),
         f"of {band.lines} lines: " + ", ".join(step.detail for step in band.steps),
-        band.steps,
+        tuple(part for step in band.steps for part in step.whole),
     )
