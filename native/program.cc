@@ -1,6 +1,8 @@
 // Runs the steps of a network; no memory is taken but the arena of a call that no idle one can serve.
 #include "program.h"
 
+#include <sys/mman.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <new>
@@ -36,6 +38,23 @@ float* Bases::write(const Place& place) const {
     return reinterpret_cast<float*>(reinterpret_cast<char*>(base) + place.offset);
 }
 
+namespace {
+
+constexpr size_t kHugePage = size_t(2) << 20;
+
+// Uninitialised memory; null where there is none. Much of it asks for huge pages: with small ones a processor looks up
+// the place of every few lines of an image, and where they happen to lie makes one process slower than another.
+void* allocate(size_t bytes) {
+    const size_t unit = bytes >= kHugePage ? kHugePage : kAlignment, whole = (bytes + unit - 1) / unit * unit;
+    void* const memory = std::aligned_alloc(unit, whole);
+#if defined(MADV_HUGEPAGE)
+    if (memory && unit == kHugePage) madvise(memory, whole, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
+}  // namespace
+
 void Program::Free::operator()(float* memory) const { std::free(memory); }
 
 int Program::add_constant(const float* array) {
@@ -52,8 +71,7 @@ Program::Arena Program::take() {
             return arena;
         }
     }
-    const size_t unit = kAlignment / sizeof(float), floats = (arena_floats_ / unit + 1) * unit;
-    Arena arena(static_cast<float*>(std::aligned_alloc(kAlignment, floats * sizeof(float))));
+    Arena arena(static_cast<float*>(allocate((arena_floats_ + 1) * sizeof(float))));
     if (!arena) throw std::bad_alloc();
     return arena;
 }

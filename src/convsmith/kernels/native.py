@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,9 @@ ACTIVATIONS: Final = ("none", "relu", "clip", "silu", "hard_swish", "hard_sigmoi
 """In the order of ``Activation`` in native/convolution.h."""
 
 ALIGNMENT: Final = 64
+
+HUGE_PAGE: Final = 2 << 20
+"""Bytes of a page with which a processor looks up addresses less often."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,15 @@ class Prepared:
 
 
 def aligned_bytes(count: int) -> Array:
-    """Return uninitialised bytes beginning at a multiple of 64."""
-    raw = np.empty(count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    """Return uninitialised bytes beginning at a multiple of 64; many of them in huge pages, where the system has them."""
+    unit = HUGE_PAGE if count >= HUGE_PAGE // 2 and hasattr(mmap, "MADV_HUGEPAGE") else ALIGNMENT
+    if unit == ALIGNMENT:
+        raw = np.empty(count + unit, np.uint8)
+    else:
+        memory = mmap.mmap(-1, -(-count // unit) * unit + unit)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        raw = np.frombuffer(memory, np.uint8)
+    start = -raw.ctypes.data % unit
     return raw[start : start + count]
 
 
