@@ -4,8 +4,8 @@ ResNet-20 and the ResNet-8 of MLPerf Tiny on CIFAR-10: 3,000 test images as JPEG
 published ones) and 3,744 original training images. SqueezeNet 1.1 and MobileNetV2 on 167 photos of ImageNet, one of which is 0.6 points:
 there the share of float32's answers that stay says more. Calibration: 256 other CIFAR images; of the photos every second one, and again
 the others, so that each is judged by codes that have not seen it. All weights and activations in 8 bits, judged by the native engine; then
-the same with weights of 4 bits, where the steps have something to do. Nothing is timed. Needs CONVSMITH_DATA. Usage: int8_accuracy.py
-[--bits 8 4] [--quick] [network ...]
+the same with weights of 4 bits, where the steps have something to do. `no images`: codes from the statistics of batch norm alone, where a
+network has it. Nothing is timed. Needs CONVSMITH_DATA. Usage: int8_accuracy.py [--bits 8 4] [--quick] [--only RECIPE ...] [network ...]
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from convsmith.graph import Graph
 from convsmith.interop import pretrained, pytorch
 from convsmith.models.convention import TORCHVISION
 from convsmith.precision import Plan
+from convsmith.precision.data_free import without_images
 from convsmith.precision.post_training import PostTraining, Recipe
 
 Part = tuple[np.ndarray, np.ndarray]
@@ -49,6 +50,8 @@ RECIPES = [
     Recipe("max", ("round", "bias")),
 ]  # fmt: skip
 ROUNDING_STEPS = 300
+BLIND = "no images"
+LABELS = (*map(str, RECIPES), BLIND)
 
 
 def cifar(root: Path, normalise: Any) -> list[Fold]:
@@ -75,15 +78,18 @@ def photos(root: Path, preprocess: Any) -> list[Fold]:
     return [(x[1 - turn :: 2], {"167 photos": (x[turn::2], truth[turn::2])}) for turn in range(2)]
 
 
-def opened(name: str, root: Path) -> tuple[Graph, list[Fold]]:
+def opened(name: str, root: Path) -> tuple[Graph, list[Fold], tuple[np.ndarray, np.ndarray]]:
+    """Return the network, its images, and what black and white are by channel."""
     source = pretrained.find(root / WEIGHTS[name])
     convention = TORCHVISION.resized(32, 32) if name == "resnet20" else source.convention
     preprocess = convention.preprocess()
     module = pretrained.load(source, input_size=(preprocess.height, preprocess.width)).eval()
     graph = pytorch.read(module, (1, 3, preprocess.height, preprocess.width))
+    scale, shift = data.affine(preprocess)
+    ends = shift, 255 * scale + shift
     if name.startswith("resnet"):
-        return graph, cifar(root, lambda images: data.normalise(np.ascontiguousarray(images), preprocess))
-    return graph, photos(root, preprocess)
+        return graph, cifar(root, lambda images: data.normalise(np.ascontiguousarray(images), preprocess)), ends
+    return graph, photos(root, preprocess), ends
 
 
 def answers(graph: Graph, x: np.ndarray) -> np.ndarray:
@@ -97,17 +103,20 @@ def plan_of(graph: Graph, bits: int) -> Plan:
     return Plan(tuple(dataclasses.replace(rule, format=narrow) if rule.role == "weight" else rule for rule in plan.rules), f"w{bits}a8")
 
 
-def measured(name: str, bits: int, root: Path, quick: bool) -> dict[str, Any]:
-    """Return drops of every recipe on every part, and of the one that is chosen without labels."""
-    graph, folds = opened(name, root)
+def measured(name: str, bits: int, root: Path, quick: bool, only: list[str] | None) -> dict[str, Any]:
+    """Return drops of every recipe on every part, and of the one that is chosen without labels; ``only``: of these."""
+    graph, folds, ends = opened(name, root)
     works = [PostTraining(graph, plan_of(graph, bits), calibration) for calibration, _ in folds]
     parts = list(folds[0][1])
     float32 = {part: np.concatenate([answers(works[0].graph, fold[part][0]) for _, fold in folds]) for part in parts}
     truth = {part: np.concatenate([fold[part][1] for _, fold in folds]) for part in parts}
     recipes = [recipe for recipe in RECIPES if not (quick and "round" in recipe.measures)]
-    makers = {str(recipe): lambda work, recipe=recipe: work.make(recipe, ROUNDING_STEPS) for recipe in recipes}
+    makers: dict[str, Any] = {str(recipe): lambda work, recipe=recipe: work.make(recipe, ROUNDING_STEPS) for recipe in recipes}
+    if any(node.op == "BatchNormalization" for node in graph):
+        makers[BLIND] = lambda work: without_images(graph, work.plan, *ends)
+    makers["chosen"] = lambda work: work.choose(["equalise", "bias"])
     rows: dict[str, Any] = {}
-    for label, make in (makers | {"chosen": lambda work: work.choose(["equalise", "bias"])}).items():
+    for label, make in ((label, make) for label, make in makers.items() if only is None or label in only):
         coded = [make(work) for work in works]
         told = " or ".join(dict.fromkeys(str(made.recipe) for made in coded))
         row: dict[str, Any] = {"recipe": told, "parts": {}}
@@ -132,7 +141,7 @@ def page(found: dict[str, Any]) -> str:
         head = [
             "network, images",
             "float32",
-            *(str(recipe) for recipe in RECIPES),
+            *LABELS,
             "chosen without labels",
             "its drop (95 %)",
             "same answers",
@@ -142,13 +151,13 @@ def page(found: dict[str, Any]) -> str:
         for name in names:
             rows = found[f"{name} {bits}"]
             for part in rows["max"]["parts"]:
-                cells = [f"{rows[str(r)]['parts'][part]['drop']:+.2f}" if str(r) in rows else "-" for r in RECIPES]
+                cells = [f"{rows[label]['parts'][part]['drop']:+.2f}" if label in rows else "-" for label in LABELS]
                 best, own = rows["chosen"], rows["chosen"]["parts"][part]
                 interval = f"**{own['drop']:+.2f}** ({own['drop_low']:+.2f} to {own['drop_high']:+.2f})"
                 told = [f"{name}, {part}", f"{100 * own['float32']:.2f} %", *cells, best["recipe"], interval, f"{100 * own['same']:.2f} %"]
                 lines.append(f"| {' | '.join(told)} |")
             drops.append(next(reversed(rows["chosen"]["parts"].values()))["drop"])
-            errors = [f"{100 * rows[str(r)]['error']:.2f}" if str(r) in rows else "-" for r in RECIPES]
+            errors = [f"{100 * rows[label]['error']:.2f}" if label in rows else "-" for label in LABELS]
             lines.append(f"| {name}, noise of the answer | | {' | '.join(errors)} | | {100 * rows['chosen']['error']:.2f} | |")
         mean = float(np.mean(drops))
         verdict = f"Mean drop of the chosen recipes over {len(drops)} networks, each on its last row of images: **{mean:+.2f}** points"
@@ -161,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(WEIGHTS))
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4])
+    parser.add_argument("--only", nargs="+", help="recipes to measure now, such as 'no images'; what was found of others stays")
     parser.add_argument("--quick", action="store_true", help="leave adaptive rounding out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -168,7 +178,8 @@ def main() -> None:
     found = json.loads(store.read_text()) if store.exists() else {}
     for bits in options.bits:
         for name in options.names:
-            found[f"{name} {bits}"] = measured(name, bits, root, options.quick)
+            new = measured(name, bits, root, options.quick, options.only)
+            found[f"{name} {bits}"] = (found.get(f"{name} {bits}", {}) if options.only else {}) | new
             store.write_text(json.dumps(found, indent=1) + "\n")
     notes = (
         "Drops in points against float32 on the same images; positive is worse. Noise of the answer: about the probability, in %, that a "

@@ -17,7 +17,7 @@ from convsmith.graph import Graph
 from convsmith.interop import pytorch
 from convsmith.precision import Plan, data_free
 from convsmith.precision.code_layers import code_layers
-from convsmith.precision.equalisation import equalise_by, without_limits
+from convsmith.precision.equalisation import equalise_by, pairs, reached, without_limits
 from convsmith.precision.post_training import PostTraining, Recipe
 from convsmith.redesign import fold_batch_norm
 
@@ -108,6 +108,20 @@ def test_biases_take_back_what_rounding_adds_to_the_mean(groups: int) -> None:
         before = graph.weights[graph.node(layer.node.name).inputs[2]]
         # half a step for the move and half for the bias itself
         np.testing.assert_allclose(found + bias, wanted + before, atol=float(np.max(step)) * 1.01 + 1e-6)
+
+
+def test_limits_that_are_reached_stay() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 3)).eval()
+    graph, x = pytorch.read(module, (1, 3, 8, 8)), RNG.standard_normal((8, 3, 8, 8)).astype(np.float32)
+    clip = next(node.name for node in graph if node.op == "Clip")
+    low, high = (precision.calibrate(graph, factor * x) for factor in (1, 20))
+    assert reached(graph, low) == frozenset() and reached(graph, high) == {clip}
+    assert len(pairs(without_limits(graph, reached(graph, low)))) == 1 and not pairs(without_limits(graph, reached(graph, high)))
+    assert without_limits(graph, {clip}) is graph
+    plan = precision.candidate("int8", precision.layout(graph)).plan
+    for factor, measures in ((1, ("equalise", "bias")), (20, ("bias",))):
+        assert PostTraining(graph, plan, factor * x).worth() == measures
 
 
 def test_factors_of_equalisation_divide_the_outputs() -> None:

@@ -26,7 +26,7 @@ from convsmith.graph import Graph
 from convsmith.precision.bias_correction import channel_means
 from convsmith.precision.calibration import Ranges, calibrate
 from convsmith.precision.code_layers import code_layers, with_bias_moved
-from convsmith.precision.equalisation import equalise_by, pairs, without_limits
+from convsmith.precision.equalisation import equalise_by, pairs, reached, without_limits
 from convsmith.precision.post_training import Coded, Recipe, ranged
 from convsmith.precision.quantisation import quantise
 from convsmith.redesign import fold_batch_norm
@@ -124,12 +124,12 @@ def without_images(graph: Graph, plan: Plan, low: Any, high: Any, *, seed: int =
             "codes without images need the statistics of batch norms behind layers, and this network has none (they may be folded already);"
             " give at least two images"
         )
-    folded = fold_batch_norm(graph)
-    limitless = without_limits(folded)
+    folded, ends = fold_batch_norm(graph), (np.asarray(low, np.float64), np.asarray(high, np.float64))
+    limitless = without_limits(folded, reached(folded, draw(folded, known, *ends, seed)[0]))
     paired = bool(pairs(limitless))
     made, factors = equalise_by(limitless) if paired else (folded, {})
     known = {name: normal.divided(factors.get(name)) for name, normal in known.items()}
-    ranges, means = draw(made, known, np.asarray(low, np.float64), np.asarray(high, np.float64), seed)
+    ranges, means = draw(made, known, *ends, seed)
     coded_plan = ranged(plan, "max")
     codes = move_biases(quantise(made, coded_plan, ranges), made, means)
     return Coded(codes, made, coded_plan, Recipe("max", ("equalise", "bias") if paired else ("bias",)))

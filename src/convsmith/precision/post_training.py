@@ -16,7 +16,7 @@ from convsmith.errors import UsageError, near
 from convsmith.graph import Graph
 from convsmith.precision.bias_correction import correct_biases
 from convsmith.precision.calibration import Ranges, calibrate
-from convsmith.precision.equalisation import equalise, pairs, without_limits
+from convsmith.precision.equalisation import equalise, pairs, reached, without_limits
 from convsmith.precision.plan import Plan
 from convsmith.precision.quantisation import quantise
 from convsmith.precision.rule import RangeRule
@@ -117,7 +117,8 @@ class PostTraining:
             before = self.make(Recipe(recipe.range, tuple(name for name in recipe.measures if name != "bias")), rounding_steps)
             codes = correct_biases(before.codes, before.graph, self.fitted[:CORRECTED])
             return replace(before, codes=codes, recipe=recipe)
-        if (recipe, rounding_steps) not in self._made:
+        key = recipe, rounding_steps if "round" in recipe.measures else 0
+        if key not in self._made:
             graph, ranges = self._material("equalise" in recipe.measures)
             plan = ranged(self.plan, recipe.range)
             codes = quantise(graph, plan, ranges)
@@ -125,8 +126,8 @@ class PostTraining:
                 from convsmith.precision.adaptive_rounding import round_adaptively
 
                 codes = round_adaptively(codes, graph, self.fitted, steps=rounding_steps, progress=self.progress)
-            self._made[recipe, rounding_steps] = Coded(codes, graph, plan, recipe)
-        return self._made[recipe, rounding_steps]
+            self._made[key] = Coded(codes, graph, plan, recipe)
+        return self._made[key]
 
     def error(self, codes: Graph) -> float:
         """Return the noise of the answers of codes on the judging images."""
@@ -162,12 +163,16 @@ class PostTraining:
     def worth(self) -> tuple[Measure, ...]:
         """Return the measures that can pay for this network and plan."""
         narrow = any(rule.role == "weight" and rule.format is not None and rule.format.bits < 8 for rule in self.plan.rules)
-        paired = bool(pairs(without_limits(self.graph)))
+        paired = bool(pairs(self._limitless()))
         return tuple(name for name, use in zip(MEASURES, (paired, narrow, True), strict=True) if use)
+
+    def _limitless(self) -> Graph:
+        """Return the graph without the limits that no activation comes up to."""
+        return without_limits(self.graph, reached(self.graph, self._material(False)[1]))
 
     def _material(self, equalised: bool) -> tuple[Graph, Ranges]:
         if equalised not in self._graphs:
-            graph = equalise(without_limits(self.graph)) if equalised else self.graph
+            graph = equalise(self._limitless()) if equalised else self.graph
             self._graphs[equalised] = graph, calibrate(graph, self.fitted)
         return self._graphs[equalised]
 
