@@ -16,6 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from convsmith import data, jobs, models, runs, studio
+from convsmith.errors import UsageError
 
 ADDRESS = "http://127.0.0.1:8420"
 
@@ -78,7 +79,7 @@ def test_images_that_cannot_be_are_told(client: TestClient, root: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `train` of half an epoch."""
     place = tmp_path_factory.mktemp("trained")
-    settings = {"data": "digits", "model": "logistic", "epochs": 0.5, "device": "cpu", "threads": 1}
+    settings = {"data": "digits", "model": "logistic", "epochs": 0.5, "device": "cpu", "threads": 1, "training": {"snapshots": 2}}
     jobs.perform("train", settings, out=place / "runs" / "small")
     return place / "runs"
 
@@ -115,6 +116,42 @@ def test_a_network_answers_as_the_command_line_does(asked: TestClient, trained: 
     sheet = asked.post("/api/images/augment", json={"source": "digits", "augment": {"rotate": 20.0}, "rows": 2, "epochs": 3}).json()
     assert sheet["sheet"].startswith("data:image/png;base64,") and sheet["augment"] == {"rotate": 20.0} and sheet["reasons"] == ["as set"]
     assert asked.post("/api/images/augment", json={"source": "digits", "augment": {"rotate": 999}}).status_code == 400
+
+
+@pytest.mark.slow
+def test_an_earlier_state_of_the_weights_can_be_asked(asked: TestClient, trained: Path, tmp_path: Path) -> None:
+    import torch
+
+    from convsmith.jobs.trained import kept, load
+
+    run = runs.open(trained / "small")
+    assert kept(run) == {"best": None, "last": 0.5, "snapshot-01": pytest.approx(0.4375, abs=0.02), "snapshot-02": 0.5}
+    assert [row["name"] for row in asked.get("/api/runs/small/checkpoints").json()["checkpoints"]] == list(kept(run))
+    picture = asked.get("/api/images/picture?source=digits&part=test&index=3&side=1024")
+    if picture.status_code != 200:
+        ready(asked, "/api/images/look?source=digits")
+        picture = asked.get("/api/images/picture?source=digits&part=test&index=3&side=1024")
+    path = tmp_path / "three.png"
+    path.write_bytes(picture.content)
+    (tmp_path / "list.txt").write_text("three.png\tthree\n")
+    answers = {}
+    for checkpoint in ("", "snapshot-01"):
+        told = asked.post(f"/api/runs/small/classify?top=10&checkpoint={checkpoint}", files={"images": ("a.png", picture.content)}).json()
+        said = {row["class"]: row["score"] for row in told["predictions"][0]["best"]}
+        settings = {"run": str(run.folder), "images": [str(tmp_path / "list.txt")], "top": 10, "checkpoint": checkpoint}
+        expected = jobs.perform("predict", settings).result["predictions"]
+        assert [row["image"] for row in expected] == [str(path)]
+        assert said == pytest.approx({row["class"]: row["score"] for row in expected[0]["best"]}, abs=1e-6)
+        answers[checkpoint] = said
+    assert answers[""] != answers["snapshot-01"]
+    state = torch.load(run.folder / "checkpoints" / "snapshot-01.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, state[name]) for name, value in load(run, "snapshot-01").module.state_dict().items())
+    assert asked.post("/api/runs/small/classify?checkpoint=../best", files={"images": ("a.png", b"x")}).status_code == 404
+    with pytest.raises(UsageError, match="has no checkpoint 'first'; it has best, last, snapshot-01, snapshot-02"):
+        jobs.perform("predict", {"run": str(run.folder), "images": [str(path)], "checkpoint": "first"})
+    (tmp_path / "list.txt").write_text("three.png\nfour.png\n")
+    with pytest.raises(UsageError, match=r"line 2 of '.*list\.txt' names '.*four\.png', which is not there"):
+        jobs.perform("predict", {"run": str(run.folder), "images": [str(tmp_path / "list.txt")]})
 
 
 def test_the_test_images_are_listed_by_what_they_were_taken_for(asked: TestClient, trained: Path) -> None:

@@ -38,6 +38,43 @@ def test_the_table_filters_sorts_and_pages(client: TestClient, root: Path) -> No
     assert "many-000" in page and "many-119" not in page and "page 2 of 2" in page
 
 
+def test_rows_stand_together_by_group_and_columns_are_picked(client: TestClient, root: Path, make_run: Making) -> None:
+    for name, model in (("third", "resnet18"), ("fourth", "smallnet")):
+        make_run(root, name, model=model, parameters=1_000_000, seconds=75.0)
+    told = client.post("/api/runs/group", json={"names": ["first", "third", "absent"], "group": "  the   <b>paper "}).json()
+    assert told["grouped"] == ["first", "third"] and list(told["failed"]) == ["absent"]
+    assert notes.read(root / "third") == notes.Notes(version=1, group="the <b>paper")
+    client.app.state.studio.listing.rows(fresh=True)  # type: ignore[attr-defined]
+    text = client.get("/", params={"by": "group", "sort": "name", "order": "up"}).text
+    places = [text.index(f'value="{name}"') for name in ("first", "third", "fourth", "second")]
+    assert places == sorted(places), "the group comes first, runs without one last, by name within"
+    assert 'scope="rowgroup">the &lt;b&gt;paper</th>' in text and 'scope="rowgroup">without</th>' in text
+    assert "c-parameters" not in text and "c-verb" in text
+    client.cookies.set("columns", "parameters.seconds.nonsense")
+    text = client.get("/").text
+    assert "c-parameters" in text and "1,000,000" in text and "c-verb" not in text and "nonsense" not in text.replace('nonsense"', "")
+    assert client.get("/api/runs", params={"sort": "parameters"}).json()["runs"][0]["parameters"] == 1_000_000
+    assert client.post("/api/runs/group", json={"names": ["first"], "group": "x" * 81}).status_code == 422
+    assert client.put("/api/runs/first/notes", json={"title": "t", "version": 1, "group": ""}).json()["group"] == ""
+
+
+def test_a_waiting_job_is_put_first(client: TestClient, root: Path) -> None:
+    from convsmith import queue
+
+    for _ in range(2):
+        queue.submit("check", {"data": "digits"}, root=root)
+    assert [job["id"] for job in client.get("/api/jobs").json()["jobs"]] == [1, 2]
+    page = client.get("/jobs").text
+    assert 'data-move-job="2" data-priority="1" aria-label="Start job 2 sooner"' in page
+    assert client.put("/api/jobs/2/priority", json={"priority": 1}).json()["priority"] == 1
+    assert [job["id"] for job in client.get("/api/jobs").json()["jobs"]] == [2, 1]
+    assert client.put("/api/jobs/2/priority", json={"priority": 1001}).status_code == 422
+    assert client.put("/api/jobs/9/priority", json={"priority": 1}).status_code == 404
+    client.post("/api/jobs/2/abort").raise_for_status()
+    refused = client.put("/api/jobs/2/priority", json={"priority": 2})
+    assert refused.status_code == 400 and "only a waiting job can be moved" in refused.json()["error"]["message"]
+
+
 def test_a_new_run_is_listed_within_a_moment_and_a_removed_one_at_once(client: TestClient, root: Path, make_run: Making) -> None:
     assert client.get("/api/runs").json()["total"] == 2
     make_run(root, "third")
@@ -90,10 +127,10 @@ def test_a_clone_fills_the_form_as_the_run_was_started(client: TestClient, root:
 
 
 def test_notes_of_two_tabs_do_not_overwrite_each_other(client: TestClient, root: Path) -> None:
-    assert client.get("/api/runs/first/notes").json() == {"title": "", "text": "", "version": 0}
+    assert client.get("/api/runs/first/notes").json() == {"title": "", "text": "", "version": 0, "group": ""}
     assert client.put("/api/runs/first/notes", json={"title": " my   run ", "text": "a", "version": 0}).json()["title"] == "my run"
     late = client.put("/api/runs/first/notes", json={"title": "other", "text": "b", "version": 0})
-    assert late.status_code == 409 and late.json()["error"]["found"] == {"title": "my run", "text": "a", "version": 1}
+    assert late.status_code == 409 and late.json()["error"]["found"] == {"title": "my run", "text": "a", "version": 1, "group": ""}
     assert notes.read(root / "first").text == "a"
     assert client.put("/api/runs/first/notes", json={"title": "x" * 201, "version": 1}).status_code == 422
     assert "my run" in client.get("/").text

@@ -32,6 +32,9 @@ class Unwilling:
     def get(self, number: int) -> Any:
         raise UsageError(f"there is no job {number}")
 
+    def prioritise(self, number: int, priority: int) -> Any:
+        raise UsageError(f"job {number} is not waiting")
+
     abort = resume = get
 
 

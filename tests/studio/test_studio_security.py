@@ -128,6 +128,24 @@ def test_paths_outside_the_roots_are_refused(client: TestClient, root: Path, tmp
     assert client.get("/api/paths", params={"prefix": f"{root}/fi"}).json()["paths"] == [f"{root}/first/"]
 
 
+def test_lists_of_images_cannot_lead_out(client: TestClient, root: Path, tmp_path: Path) -> None:
+    home = root.parent
+    (tmp_path / "secret.png").write_bytes(b"x")
+    up = "../../secret.png"
+    outside = (f"{tmp_path}/secret.png,a", f"{up},a", f"{tmp_path}/secret.png a", f"a.png,a\n{up}\ta", f'"{up}";a')
+    for number, lines in enumerate(outside):
+        folder = home / f"list{number}"
+        folder.mkdir()
+        name = "train.txt" if " " in lines else "list.csv"
+        (folder / name).write_text(lines + "\n")
+        for data in (f"{folder}/{name}", *([] if name == "train.txt" else [str(folder)])):
+            refused = client.get("/api/images/look", params={"source": data})
+            assert refused.status_code == 403, lines
+            assert "which is outside the folders the studio may use" in refused.json()["error"]["message"]
+    (home / "list0" / "list.csv").write_text(f"{home}/list0/a.png,a\nb/../a.png,b\n")
+    assert client.get("/api/images/look", params={"source": f"{home}/list0/list.csv"}).status_code == 200
+
+
 def test_a_run_folder_that_is_a_link_out_is_no_run(client: TestClient, root: Path, tmp_path: Path, make_run: Making) -> None:
     make_run(tmp_path / "elsewhere", "real")
     (root / "linked").symlink_to(tmp_path / "elsewhere" / "real")

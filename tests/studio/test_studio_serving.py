@@ -90,6 +90,63 @@ def test_a_port_that_is_taken_and_an_address_that_is_none_are_told(root: Path) -
     assert first(root, Settings(run="last")) == "&next=%2Fruns%2Fsecond" and first(root, Settings()) == ""
 
 
+FULL = """
+import io, sys, zipfile
+from pathlib import Path
+from starlette.testclient import TestClient
+from convsmith import studio
+from convsmith.studio.api import uploads
+
+uploads.SPARED_BYTES = 0  # otherwise nothing is even begun on so small a disk
+root = Path(sys.argv[1])
+made = studio.app(root)
+with TestClient(made, base_url="http://127.0.0.1:8420", headers={"authorization": f"Bearer {made.state.studio.entry.token}"}) as client:
+    client.put("/api/runs/kept/notes", json={"title": "before", "version": 0}).raise_for_status()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a/1.png", bytes(4 << 20))
+    upload = client.post("/api/uploads").json()["upload"]
+    answer = client.put(f"/api/uploads/{upload}/archive", content=packed.getvalue())
+    print(answer.status_code, answer.json()["error"]["message"])
+    client.delete(f"/api/uploads/{upload}").raise_for_status()
+    with (root / "ballast").open("wb") as file:
+        try:
+            while file.write(bytes(4096)) and not file.flush():
+                pass
+        except OSError:
+            pass
+    answer = client.put("/api/runs/kept/notes", json={"title": "lost", "version": 1})
+    print(answer.status_code, answer.json()["error"]["message"])
+    answer = client.post("/api/jobs", json={"verb": "check", "typed": {"data": "digits"}})
+    print(answer.status_code, answer.json()["error"]["message"])
+    print(client.get("/api/runs/kept/notes").json()["title"], client.get("/").status_code, client.get("/runs/kept").status_code)
+    (root / "ballast").unlink()
+    print(client.put("/api/runs/kept/notes", json={"title": "after", "version": 1}).json()["title"])
+    print(client.get("/api/jobs").json())
+"""
+PRIVATE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+MOUNTED = 'mount -t tmpfs -o size=2m none "$1" && cp -r "$2" "$1/kept" && exec "$3" -c "$4" "$1"'
+
+
+def can_mount() -> bool:
+    """Whether a process of ours may have disks of its own."""
+    words = [*PRIVATE, 'mount -t tmpfs -o size=1m none "$1"', "sh", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
+def test_on_a_disk_that_is_really_full_nothing_is_lost_and_all_is_told(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    words = [*PRIVATE, MOUNTED, "sh", str(tmp_path / "disk"), str(root / "first"), sys.executable, FULL]
+    said = subprocess.run(words, cwd=root.parent, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    upload, noted, started, *others = said.stdout.splitlines()
+    full = "the disk is full; free some space or choose another folder with --out"
+    assert upload.startswith("507 cannot write ") and upload.endswith(full)
+    assert noted.startswith("507 ") and full in noted and started.startswith("507 ")
+    assert others == ["before 200 200", "after", "{'jobs': []}"]
+
+
 def test_the_application_loads_no_torch() -> None:
     code = "import convsmith.studio.application, sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout == "False\n"

@@ -16,6 +16,7 @@ from convsmith.data.decode import MAX_PIXELS
 from convsmith.data.exclusion import without
 from convsmith.data.folder import Listing, arrange, walk
 from convsmith.data.idx import is_idx_name, open_idx
+from convsmith.data.lists import is_list, read_lists
 from convsmith.data.npz import open_npz
 from convsmith.data.pack import is_pack, open_pack
 from convsmith.data.scan import Progress, scan, summary
@@ -41,9 +42,9 @@ def open(
 ) -> Dataset:
     """Open labelled images and split them; nothing in ``path`` is ever changed.
 
-    ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a folder of idx,
-    CIFAR or SVHN files, an npz file, a tar or zip archive of class folders, a pack, WebDataset shards (one, or a folder of them), or
-    ``digits``.
+    ``path``: a folder of class folders (with or without train, val, test), a CSV of path,label, a text of path and label
+    (``train.txt``), a folder of idx, CIFAR or SVHN files, an npz file, a tar or zip archive of class folders, a pack, WebDataset shards
+    (one, or a folder of them), or ``digits``.
     ``val``, ``test``: the parts to carve out where the source gives none; a given part is kept. 0 carves none; without ``val``, a fifth
     but of many images about 5,000.
     ``workers``: processes that look at the files; by default one a processor when there are many files, else none.
@@ -119,6 +120,8 @@ def _folder(path: Path) -> Source | Listing:
 def _file(path: Path) -> Source | Listing:
     if is_table(path):
         return read_table(path)
+    if is_list(path):
+        return read_lists(path)
     if path.suffix.lower() == ".npz":
         return open_npz(path)
     if is_idx_name(path.name):
@@ -135,7 +138,7 @@ def _file(path: Path) -> Source | Listing:
         if is_cifar(members):
             return open_cifar(path.name.split(".")[0], str(path), {name: raw for name, raw in members.items() if is_cifar_file(name)})
         return arrange(tree, str(path))
-    known = "a folder, .csv, .npz, an idx file, a .mat of SVHN, a pack, or a tar or zip archive"
+    known = "a folder, .csv, .txt, .npz, an idx file, a .mat of SVHN, a pack, or a tar or zip archive"
     raise DataError(f"{str(path)!r} is not a source of images that is read; give {known}")
 
 

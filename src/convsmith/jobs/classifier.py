@@ -46,16 +46,19 @@ class Network:
         return {"sure": bool(scores[best[0]] >= self.confidence.threshold), "best": answer}
 
 
-def open_network(name: str, engine: Engine = "auto", threads: int | None = None) -> Network:
+def open_network(name: str, engine: Engine = "auto", threads: int | None = None, checkpoint: str = "") -> Network:
     """Open a run (its folder, name or ``last``) or an exported file; ``auto`` is torch for a run, its own runtime for a file.
 
+    ``checkpoint``: one of the run's in place of its best weights.
     Raises: UsageError for an engine that does not take what was given.
     """
     if Path(name).suffix in RUNTIME_OF:
+        if checkpoint:
+            raise UsageError(f"--checkpoint chooses among the weights of a run; {name!r} is a file and has its own")
         return _exported(name, engine, threads)
     if engine not in ("auto", *OF_RUNS):
         raise UsageError(f"--engine {engine} takes a file of `convsmith export --to {engine}`; a run has {', '.join(OF_RUNS)}")
-    network = trained.load(runs.open(runs.find(name, runs.root())))
+    network = trained.load(runs.open(runs.find(name, runs.root())), checkpoint)
     if engine in ("onnxruntime", "openvino"):
         return _in_runtime(network, engine, threads)
     return natively(network, threads) if engine == "native" else of_run(network, threads)

@@ -23,6 +23,7 @@ class Config(Settings):
     image: Path = positional("Image file")
     target: str | None = Field(None, description="Class to explain, by its name; by default the likeliest")
     layer: str | None = Field(None, description="Layer whose maps Grad-CAM weighs; by default the last with rows and columns")
+    checkpoint: str = Field("", description="Weights of a run to look at: last, best or snapshot-01; by default the best, as tested")
     maps: int = Field(16, ge=1, le=256, description="Activation maps of each layer on the page")
     page: Path | None = Field(None, description="HTML file to write; by default explain-IMAGE.html here. One that exists is not replaced")
 
@@ -36,7 +37,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
 
     page = config.page or Path(f"explain-{config.image.stem}.html")
     new_page(page)
-    looked = subject.open_subject(config.network, subject.Wanted())
+    looked = subject.open_subject(config.network, subject.Wanted(), config.checkpoint)
     if looked.preprocess is None or not looked.classes:
         raise UsageError(f"{config.network!r} does not say how it wants images; give a run or a file that `convsmith export` wrote")
     if config.target is not None and config.target not in looked.classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from convsmith.jobs.classifier import Network
 
+LISTS = {".txt", ".csv", ".tsv"}
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 
 
@@ -29,9 +31,12 @@ class Config(Settings):
     """Which network, which images or videos, and what is written."""
 
     run: str = positional("Network: a run (its folder, its name, or 'last') or an exported file")
-    images: tuple[str, ...] = positional("Images, folders of images, video files, cameras (/dev/video0), streams (rtsp://...)", default=())
+    images: tuple[str, ...] = positional(
+        "Images, folders of images, text files that list images, video files, cameras (/dev/video0), streams (rtsp://...)", default=()
+    )
     top: int = Field(5, ge=1, description="Classes to name for each image")
     engine: Engine = Field("auto", description="What computes: torch for a run, for a file its own runtime, by default")
+    checkpoint: str = Field("", description="Weights of a run to answer with: last, best or snapshot-01; by default the best, as tested")
     threads: int = Field(0, ge=0, description="Processor threads; 0 takes all")
     batch: int = Field(16, ge=1, description="Images or frames at once")
     drop: Literal["auto", "never", "late"] = Field(
@@ -64,7 +69,7 @@ def run(config: Config, record: runs.Listener) -> dict[str, Any]:
     if config.overlay and len(videos) != 1:
         raise UsageError(f"--overlay writes one video of one video, and {len(videos)} are given")
     paths = files(stills) if stills or not videos else []
-    network = classifier.open_network(config.run, config.engine, config.threads or None)
+    network = classifier.open_network(config.run, config.engine, config.threads or None, config.checkpoint)
     errors: list[str] = []
     with footage.lines_to(config.jsonl) as tell:
         rows = _stills(config, network, paths, errors, record, tell)
@@ -97,12 +102,17 @@ def _stills(
 
 
 def files(given: Sequence[str]) -> list[Path]:
-    """Return the image files of files and folders, those of a folder by name; `UsageError` when there are none."""
+    """Return the image files of files, folders and lists of files; those of a folder by name, those of a list in its order.
+
+    Raises: UsageError when there are none, or a list names one that is not there.
+    """
     found: list[Path] = []
     for item in given:
         path = Path(item).expanduser()
         if path.is_dir():
             found += _walk(path)
+        elif path.suffix.lower() in LISTS and path.is_file():
+            found += _listed(path)
         elif path.exists():
             found.append(path)
         else:
@@ -111,6 +121,21 @@ def files(given: Sequence[str]) -> list[Path]:
         what = f"no image in {', '.join(map(repr, given))}" if given else "no image given"
         raise UsageError(f"{what}; name image files or folders of {', '.join(sorted(SUFFIXES))} files")
     return found
+
+
+def _listed(path: Path) -> list[Path]:
+    """Return the images that a text file names, one a line, relative to it; what follows a tab or a comma, such as a label, is left."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the list {str(path)!r} cannot be read: {error}") from None
+    named = [
+        (number, path.parent / re.split(r"[\t,]", line, maxsplit=1)[0].strip()) for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    for number, image in named:
+        if not image.is_file():
+            raise UsageError(f"line {number} of {str(path)!r} names {str(image)!r}, which is not there")
+    return [image for _, image in named]
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -38,19 +38,19 @@ class Wanted:
     classes: int | None = None
 
 
-def open_subject(name: str, wanted: Wanted) -> Subject:
-    """Open the network of that name.
+def open_subject(name: str, wanted: Wanted, checkpoint: str = "") -> Subject:
+    """Open the network of that name; of a run, its best weights or those of a ``checkpoint``.
 
-    Raises: UsageError when it is neither a run, an .onnx file nor a model.
+    Raises: UsageError when it is neither a run, an .onnx file nor a model, or what it is has no such checkpoint.
     """
     from convsmith import models
 
-    if name.endswith(".onnx"):
-        return _of_file(name)
     is_run = (Path(name).expanduser() / "run.json").exists()
-    if not is_run and (name in models.ZOO or name.startswith("timm/")):
-        return _of_zoo(name, wanted)
-    network = trained.load(_run(name))
+    if name.endswith(".onnx") or (not is_run and (name in models.ZOO or name.startswith("timm/"))):
+        if checkpoint:
+            raise UsageError(f"--checkpoint chooses among the weights of a run, and {name!r} is none")
+        return _of_file(name) if name.endswith(".onnx") else _of_zoo(name, wanted)
+    network = trained.load(_run(name), checkpoint)
     return Subject(network.graph, lambda: network.module, network.preprocess, network.classes)
 
 

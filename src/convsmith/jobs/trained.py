@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsmith import runs
 from convsmith.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from convsmith.data.preprocess import Preprocess
     from convsmith.graph.network import Graph
@@ -49,21 +50,39 @@ class Trained:
         return pytorch.read(self.module, (1, self.preprocess.channels, self.preprocess.height, self.preprocess.width))
 
 
-def load(run: runs.Run) -> Trained:
-    """Build the network of a run and fill in its weights.
+def kept(run: runs.Run) -> dict[str, float | None]:
+    """Return the checkpoints whose weights can be looked at, by name, with the epoch they are of where the run tells it.
 
-    Raises: UsageError when the run has not come to the end of its training; DataError when its files do not fit together.
+    ``last``, ``best`` and ``snapshot-01`` and so on, as far as they are there; none of a network that was made from another run's.
+    """
+    names = [] if run.has(NETWORK) else sorted(path.stem for path in (run.folder / "checkpoints").glob("[a-z]*.pt"))
+    epochs: dict[str, float] = {}
+    for event in run.events() if names else ():
+        if event.get("kind") == "epoch":
+            epochs["last"] = event["epoch"]
+        elif event.get("kind") == "snapshot":
+            epochs[Path(event["file"]).stem] = event["epoch"]
+    return {name: epochs.get(name) for name in names}
+
+
+def load(run: runs.Run, checkpoint: str = "") -> Trained:
+    """Build the network of a run and fill in its weights, or those of one of its checkpoints (``kept``).
+
+    Raises: UsageError when the run has not come to the end of its training, or has no such checkpoint; DataError when its files do not
+    fit together.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     from convsmith import models
 
+    if checkpoint and checkpoint not in kept(run):
+        raise UsageError(f"{run.folder} has no checkpoint {checkpoint!r}; it has {', '.join(kept(run)) or 'none'}")
     if run.has(NETWORK):
         return _stored(run)
-    if not run.has("weights.safetensors"):
+    if not checkpoint and not run.has("weights.safetensors"):
         hint = f" `convsmith resume {run.folder}` goes on with it." if run.status in ("stopped", "interrupted", "failed") else ""
         raise UsageError(f"{run.folder} has no trained network: it is {run.status} and has no weights.safetensors.{hint}")
+    file = run.folder / (f"checkpoints/{checkpoint}.pt" if checkpoint else "weights.safetensors")
     described = run.read_json("model.json")
     preprocess, classes = preprocess_of(run)
     height, width = described["input_size"]
@@ -75,11 +94,23 @@ def load(run: runs.Run) -> Trained:
         **described.get("options", {}),
     )
     try:
-        module.load_state_dict(load_file(run.folder / "weights.safetensors"))
+        module.load_state_dict(_weights(file))
     except (SafetensorError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0]
-        raise DataError(f"{run.folder / 'weights.safetensors'} does not hold the weights of {described['name']}: {first}") from None
+        raise DataError(f"{file} does not hold the weights of {described['name']}: {first}") from None
     return with_signs(Trained(run, module.eval(), preprocess, classes, described["name"]))
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    """Read the weights a network answers with: those of a checkpoint are the running mean where the training kept one."""
+    from safetensors.torch import load_file
+
+    from convsmith.training import checkpoints
+
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    state = checkpoints.load(file)
+    return dict(state.get("ema") or state["model"])
 
 
 def with_signs(network: Trained) -> Trained:

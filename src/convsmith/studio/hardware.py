@@ -9,12 +9,16 @@ from typing import Any
 
 import psutil
 
+DRIVER = Path("/proc/driver/nvidia/version")
+
 
 def now(folder: Path) -> dict[str, Any]:
     """Return the load of processors, memory and the disk of ``folder``; a value the system does not tell is None.
 
+    ``unseen``: what cannot be seen here, and why.
     Units: shares 0..1, sizes in bytes, temperature in degrees Celsius.
     """
+    temperature, (gpus, blind) = _temperature(), _gpus()
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(folder)
     return {
         "processors": [share / 100 for share in psutil.cpu_percent(percpu=True)],
@@ -24,8 +28,9 @@ def now(folder: Path) -> dict[str, Any]:
         "disk_used_bytes": disk.used,
         "disk_free_bytes": disk.free,
         "disk_bytes": disk.total,
-        "temperature_c": _temperature(),
-        "gpus": _gpus(),
+        "temperature_c": temperature,
+        "gpus": gpus,
+        "unseen": [*([] if temperature is not None else ["the temperature of the processors: this system tells none"]), *blind],
     }
 
 
@@ -38,17 +43,19 @@ def _temperature() -> float | None:
     return max(found) if found else None
 
 
-def _gpus() -> list[dict[str, Any]]:
-    """Return the NVIDIA GPUs as the driver's own library tells them; none without it."""
+def _gpus() -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the NVIDIA GPUs as the driver's own library tells them, and what of them cannot be seen."""
     try:
         import pynvml
     except ImportError:
-        return []
+        if not DRIVER.exists():
+            return [], ["GPUs: no NVIDIA driver is loaded"]
+        return [], ["GPUs: there is a driver, but not the package that asks it; pip install 'convsmith[gpu]'"]
     try:
         pynvml.nvmlInit()
-        return [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
+        return [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())], []
+    except pynvml.NVMLError as error:
+        return [], [f"GPUs: the driver does not answer ({error})"]
 
 
 def _gpu(pynvml: Any, index: int) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class Row:
     top1: float | None
     model: str
     address: str
+    group: str = ""
+    parameters: float | None = None
+    seconds: float | None = None
     error: str | None = None
     text: str = field(default="", repr=False)
 
@@ -48,7 +51,12 @@ SORTS: dict[str, Key] = {
     "created": lambda row: (row.created, row.name),
     "top1": lambda row: -1.0 if row.top1 is None else row.top1,
     "model": lambda row: row.model,
+    "group": lambda row: row.group.lower(),
+    "parameters": lambda row: -1.0 if row.parameters is None else row.parameters,
+    "seconds": lambda row: -1.0 if row.seconds is None else row.seconds,
 }
+#: What the rows of the table may be put together by.
+GROUPS: tuple[str, ...] = ("group", "data", "model", "verb", "status")
 
 
 class Listing:
@@ -101,16 +109,28 @@ class Listing:
         self._ordered = sorted(rows.values(), key=lambda row: (row.created, row.folder))
 
     def select(
-        self, *, text: str = "", status: str = "", verb: str = "", sort: str = "created", descending: bool = True, fresh: bool = False
+        self,
+        *,
+        text: str = "",
+        status: str = "",
+        verb: str = "",
+        sort: str = "created",
+        descending: bool = True,
+        by: str = "",
+        fresh: bool = False,
     ) -> list[Row]:
-        """Return the rows that hold every word of ``text``, in the order asked for; an unknown order is the newest first."""
+        """Return the rows that hold every word of ``text``, in the order asked for; an unknown order is the newest first.
+
+        ``by``: a name of ``GROUPS`` whose equal values stand together, those without one last.
+        """
         words = text.lower().split()
         found = [
             row
             for row in self.rows(fresh=fresh)
             if (not status or row.status == status) and (not verb or row.verb == verb) and all(word in row.text for word in words)
         ]
-        return sorted(found, key=SORTS.get(sort, SORTS["created"]), reverse=descending)
+        found = sorted(found, key=SORTS.get(sort, SORTS["created"]), reverse=descending)
+        return sorted(found, key=lambda row: (not getattr(row, by), SORTS[by](row))) if by in GROUPS else found
 
     def running(self) -> list[Row]:
         """Return the rows of living runs, the newest first."""
@@ -154,23 +174,30 @@ def _row(entry: runs.Entry) -> Row:
         address = name
     except UnicodeEncodeError:
         name, address = printable(name), ""
-    title = notes.read(entry.folder).title if address else ""
-    top1, model = entry.summary.get("top1"), str(entry.summary.get("model") or "")
-    words = (name, title, entry.verb, entry.data, entry.status, model)
+    noted = notes.read(entry.folder) if address else notes.Notes()
+    model = str(entry.summary.get("model") or "")
+    words = (name, noted.title, noted.group, entry.verb, entry.data, entry.status, model)
     return Row(
         folder=entry.folder.name,
         name=name,
-        title=title,
+        title=noted.title,
         verb=entry.verb,
         data=printable(entry.data),
         status=entry.status,
         created=entry.created,
-        top1=float(top1) if isinstance(top1, int | float) else None,
+        top1=_number(entry.summary.get("top1")),
         model=model,
         address=address,
+        group=noted.group,
+        parameters=_number(entry.summary.get("parameters")),
+        seconds=_number(entry.summary.get("seconds")),
         error=entry.error,
         text=" ".join(words).lower(),
     )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def page_of(rows: Sequence[Row], number: int, size: int = PAGE) -> tuple[Sequence[Row], int]:

@@ -81,23 +81,23 @@ def answer(question: tuple[str, Mapping[str, Any]]) -> tuple[bool, Any]:
 
 
 @lru_cache(maxsize=4)
-def _network(folder: str, stamp: int) -> Trained:
+def _network(folder: str, checkpoint: str, stamp: int) -> Trained:
     from convsmith.jobs import trained
 
-    return trained.load(runs.open(folder))
+    return trained.load(runs.open(folder), checkpoint)
 
 
-def network(folder: str) -> Trained:
-    """Return the network of a run, kept while its weights stay the same."""
-    weights = Path(folder) / "weights.safetensors"
-    return _network(folder, weights.stat().st_mtime_ns if weights.exists() else 0)
+def network(folder: str, checkpoint: str) -> Trained:
+    """Return the network of a run with its best weights or those of a checkpoint, kept while these stay the same."""
+    weights = Path(folder) / (f"checkpoints/{checkpoint}.pt" if checkpoint else "weights.safetensors")
+    return _network(folder, checkpoint, weights.stat().st_mtime_ns if weights.exists() else 0)
 
 
-def classify(folder: str, images: list[tuple[str, bytes]], top: int) -> dict[str, Any]:
+def classify(folder: str, images: list[tuple[str, bytes]], top: int, checkpoint: str) -> dict[str, Any]:
     """Name what is on uploaded images, each with the best classes or why it cannot be read."""
     from convsmith.jobs import classifier
 
-    found, pixels, rows = network(folder), [], list[dict[str, Any]]()
+    found, pixels, rows = network(folder, checkpoint), [], list[dict[str, Any]]()
     for name, content in images:
         try:
             pixels.append(decode(content, name))
@@ -116,11 +116,11 @@ def _best(row: Any, classes: tuple[str, ...], top: int) -> list[dict[str, Any]]:
     return [{"class": classes[index], "score": float(row[index])} for index in order]
 
 
-def explain(folder: str, name: str, content: bytes, target: str, layer: str) -> dict[str, Any]:
+def explain(folder: str, name: str, content: bytes, target: str, layer: str, checkpoint: str) -> dict[str, Any]:
     """Tell what one image does in a network: the best classes, Grad-CAM, the first filters, and every layer's maps as pictures."""
     from convsmith.training import explanation
 
-    found, image = network(folder), decode(content, name)
+    found, image = network(folder, checkpoint), decode(content, name)
     if target and target not in found.classes:
         raise UsageError(f"there is no class {target!r}; there are {', '.join(found.classes)}")
     chosen = found.classes.index(target) if target else None

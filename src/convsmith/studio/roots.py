@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from convsmith.data.lists import is_list
+from convsmith.data.source import PART_NAMES
+from convsmith.data.table import is_table
 from convsmith.errors import UsageError
 
 #: Beginnings of names that are no paths although they have a slash.
@@ -66,7 +70,45 @@ class Roots:
             raise UsageError(f"{text!r} is a pickle, which can run code when it is read; give weights as .safetensors, .pt or .onnx")
         path_like = any(mark in text for mark in ("/", "\\", "\0")) or text.startswith(("~", "."))
         if (path_like or _is_there(text)) and (not text.startswith(NAMES) or ".." in text or _is_there(text)):
-            self.require(text)
+            for listed in _lists(self.require(text)):
+                self._check_list(listed)
+
+    def _check_list(self, path: Path) -> None:
+        """Refuse a list of images that names one outside the folders."""
+        try:
+            found = path.stat()
+        except OSError:
+            return  # whoever opens it says why
+        for number, place in _leaving(path, found.st_mtime_ns, found.st_size):
+            if not self.contains(path.parent / place):
+                raise Outside(f"line {number} of {str(path)!r} names {place[:200]!r}, which is outside the folders the studio may use")
+
+
+def _lists(path: Path) -> list[Path]:
+    """Return the files that may name the images of a source: itself with the other parts beside it, or the tables in its folder."""
+    try:
+        if path.is_dir():
+            return [item for item in path.iterdir() if is_table(item)]
+        if is_list(path) and path.is_file():
+            return [path, *(item for item in path.parent.iterdir() if is_list(item) and item.stem.lower() in PART_NAMES)]
+    except OSError:
+        return []  # whoever opens it says why
+    return [path] if is_table(path) else []
+
+
+@lru_cache(maxsize=256)
+def _leaving(path: Path, stamp_ns: int, size: int) -> tuple[tuple[int, str], ...]:
+    """Return line and text of what a list names with a path from the root or upwards; kept while the file stays the same."""
+    found = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if b".." not in line and b"/" not in line:
+                continue
+            cells = re.split(r"[,;\t]|\s(?=\S+\s*$)", line.decode("utf-8", "replace"))
+            for place in (cell.strip().strip('"').strip() for cell in cells):
+                if place.startswith("/") or ".." in place.split("/"):
+                    found.append((number, place))
+    return tuple(found)
 
 
 def _is_there(text: str) -> bool:

@@ -7,6 +7,7 @@ A worker that lives raises a counter of its trial every few seconds; who watches
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import numpy as np
 
@@ -314,18 +315,29 @@ def require(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in ("sqlite", "postgresql"):
         raise UsageError(f"--study {shown(url)} is neither sqlite:///FILE nor postgresql://USER@HOST/DATABASE")
-    if parts.password:
+    if parts.password or _secret(parts.query):
         raise UsageError(f"--study {shown(url)} holds a password, which a run folder would keep; put it in ~/.pgpass or PGPASSWORD")
 
 
 def shown(url: str) -> str:
-    """Return the address without a password."""
+    """Return the address without a password, wherever in it that stands."""
     parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":...@") if parts.password else url
+    address, found = parts.netloc, _secret(parts.query)
+    if parts.password:
+        user, _, host = address.rpartition("@")
+        address = f"{user.partition(':')[0]}:...@{host}"
+    query = "&".join(f"{key}=..." if key in found else f"{key}={value}" for key, value in parse_qsl(parts.query, keep_blank_values=True))
+    return url if not (parts.password or found) else urlunsplit(parts._replace(netloc=address, query=query))
+
+
+def _secret(query: str) -> set[str]:
+    """Return the options of an address that are passwords."""
+    return {key for key, value in parse_qsl(query) if "passw" in key.lower() and value}
 
 
 def _storage(url: str) -> RDBStorage:
     require(url)
+    address = _with_driver(url)
     try:
         with _quiet():
             import optuna
@@ -333,15 +345,26 @@ def _storage(url: str) -> RDBStorage:
 
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-            return RDBStorage(url, engine_kwargs=options)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--study {shown(url)} needs the package {error.name}: pip install psycopg2-binary") from None
+            return RDBStorage(address, engine_kwargs=options)
     except ImportError as error:
-        raise UsageError(f"--study {shown(url)} needs a database driver: pip install psycopg2-binary ({error})") from None
+        raise UsageError(f"--study {shown(url)} names a database driver that is not installed: {error}") from None
     except Exception as error:
         if not type(error).__module__.startswith("sqlalchemy"):
             raise
         raise ResourceError(f"the study in {shown(url)} cannot be opened: {str(error).splitlines()[0]}") from None
+
+
+def _with_driver(url: str) -> str:
+    """Return the address with a driver that is installed, where it names none: which one is meant then changed with SQLAlchemy 2.1.
+
+    Raises: UsageError when there is none.
+    """
+    if not url.startswith("postgresql:"):
+        return url
+    found = next((name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name)), None)
+    if found is None:
+        raise UsageError(f"--study {shown(url)} needs a database driver: pip install 'psycopg[binary]', or psycopg2-binary")
+    return url.replace("postgresql:", f"postgresql+{found}:", 1)
 
 
 def _pruner(spec: Spec) -> optuna.pruners.BasePruner:

@@ -223,7 +223,9 @@ class _Trainer:
         number = snapshots.due(run.plan.at(run.step), count)
         if self.folder and number > snapshots.due(run.plan.at(run.step - 1), count):
             source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
-            self._write(snapshots.path(self.folder, number).name, {"model": weights_of(source), "step": run.step})
+            name = snapshots.path(self.folder, number).name
+            self._write(name, {"model": weights_of(source), "step": run.step})
+            self.voice.event("snapshot", file=name, epoch=run.epoch)
 
     def _save(self, run: Run) -> None:
         self.saved_at = time.perf_counter()

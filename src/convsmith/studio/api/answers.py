@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convsmith import runs
 from convsmith.analysis.calibration import log_probabilities
 from convsmith.errors import DataError, UsageError
+from convsmith.jobs.trained import kept
 from convsmith.studio import pictures
 from convsmith.studio.galleries import Gallery
 from convsmith.studio.missing import NotFound
@@ -23,12 +24,25 @@ PAGE = 48
 
 
 @router.post("/runs/{name}/classify")
-def classify(here: Here, name: str, images: list[UploadFile], top: Annotated[int, Query(ge=1, le=1000)] = 5) -> Json:
+def classify(
+    here: Here,
+    name: str,
+    images: list[UploadFile],
+    top: Annotated[int, Query(ge=1, le=1000)] = 5,
+    checkpoint: Annotated[str, Query(max_length=40, description="Weights to answer with in place of the best ones")] = "",
+) -> Json:
     """Name what is on up to 200 images, which are sent with the request; one that cannot be read says why."""
     if len(images) > MOST_IMAGES:
         raise UsageError(f"{len(images)} images came; at most {MOST_IMAGES} at once. `predict` takes a whole folder on the server")
     sent = [(image.filename or f"image {place}", image.file.read()) for place, image in enumerate(images, 1)]
-    return Json(here.looker.ask("classify", folder=str(trained(here, name).folder), images=sent, top=top))
+    run = trained(here, name, checkpoint)
+    return Json(here.looker.ask("classify", folder=str(run.folder), images=sent, top=top, checkpoint=checkpoint))
+
+
+@router.get("/runs/{name}/checkpoints")
+def list_checkpoints(here: Here, name: str) -> Json:
+    """List the checkpoints of a run whose weights can be asked, with the epoch they are of."""
+    return Json({"checkpoints": [{"name": key, "epoch": epoch} for key, epoch in kept(here.run(name)).items()]})
 
 
 @router.post("/runs/{name}/explain")
@@ -38,10 +52,12 @@ def explain(
     image: UploadFile,
     target: Annotated[str, Form(max_length=500)] = "",
     layer: Annotated[str, Form(max_length=500)] = "",
+    checkpoint: Annotated[str, Form(max_length=40)] = "",
 ) -> Json:
     """Tell what an image does in the network: Grad-CAM for a class, activations of every layer, filters, histograms of the weights."""
     sent = {"name": image.filename or "image", "content": image.file.read()}
-    return Json(here.looker.ask("explain", folder=str(trained(here, name).folder), target=target, layer=layer, **sent))
+    run = trained(here, name, checkpoint)
+    return Json(here.looker.ask("explain", folder=str(run.folder), target=target, layer=layer, checkpoint=checkpoint, **sent))
 
 
 @router.get("/runs/{name}/top")
@@ -124,13 +140,15 @@ def images_of(here: Studio, run: runs.Run, *, again: bool = False) -> Gallery:
     return here.galleries.open(source, again=again)
 
 
-def trained(here: Studio, name: str) -> runs.Run:
-    """Return a run that has a network.
+def trained(here: Studio, name: str, checkpoint: str = "") -> runs.Run:
+    """Return a run that has a network, or a checkpoint of that name.
 
-    Raises: UsageError when it has none yet.
+    Raises: UsageError when it has none yet; NotFound for a checkpoint that is not there.
     """
     run = here.run(name)
-    if not run.has("weights.safetensors"):
+    if checkpoint and checkpoint not in kept(run):
+        raise NotFound(f"{name} has no checkpoint {checkpoint!r}; it has {', '.join(kept(run)) or 'none'}")
+    if not checkpoint and not run.has("weights.safetensors"):
         raise UsageError(f"{name} has no trained network: it is {run.status}")
     return run
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse
 
 from convsmith.errors import UsageError
@@ -18,6 +19,13 @@ from convsmith.studio.state import Here, Json, Studio
 router = APIRouter(tags=["jobs"])
 
 LOG_BYTES = 256 << 10
+
+
+class Place(BaseModel):
+    """Where a waiting job stands: a higher priority starts first, equal ones by age."""
+
+    model_config = ConfigDict(extra="forbid")
+    priority: int = Field(ge=-1000, le=1000)
 
 
 @router.post("/jobs")
@@ -44,6 +52,13 @@ def abort(here: Here, number: int) -> Json:
     """Stop a job as Ctrl-C does, or take it from the queue."""
     found(here, number)
     return Json(plain(here.queue.abort(number)))
+
+
+@router.put("/jobs/{number}/priority")
+def prioritise(here: Here, number: int, asked: Place) -> Json:
+    """Give a waiting job another priority."""
+    found(here, number)
+    return Json(plain(here.queue.prioritise(number, asked.priority)))
 
 
 @router.get("/jobs/{number}/log", response_class=PlainTextResponse)
@@ -74,6 +89,14 @@ def tail(job: Job) -> str:
         return ""
 
 
+def _page(job: Job) -> str | None:
+    """Return the run whose page tells of a job: its own, or the one that holds it, as a shrunk network's; None before it is there."""
+    root = job.folder.parents[2]
+    if job.run is None or not (job.run / "run.json").exists() or not job.run.is_relative_to(root):
+        return None
+    return job.run.relative_to(root).parts[0]
+
+
 def plain(job: Job) -> Mapping[str, Any]:
     """Return a job as JSON tells it, without its result."""
     return {
@@ -82,7 +105,8 @@ def plain(job: Job) -> Mapping[str, Any]:
         "arguments": job.arguments,
         "status": job.status,
         "active": job.active,
-        "run": job.run.name if job.run and (job.run / "run.json").exists() else None,
+        "priority": job.priority,
+        "run": _page(job),
         "submitted": job.submitted,
         "seconds": job.seconds,
         "message": job.message,

@@ -23,7 +23,7 @@ router = APIRouter(tags=["runs"])
 
 PATIENCE_S = 5.0
 
-Sort = Literal["name", "verb", "data", "status", "created", "top1", "model"]
+Sort = Literal["name", "verb", "data", "status", "created", "top1", "model", "group", "parameters", "seconds"]
 
 
 class Notes(BaseModel):
@@ -31,6 +31,7 @@ class Notes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     title: str = Field("", max_length=notes.MOST_TITLE)
+    group: str = Field("", max_length=notes.MOST_GROUP)
     text: str = Field("", max_length=notes.MOST_TEXT)
     version: int = Field(0, ge=0)
 
@@ -40,6 +41,12 @@ class Names(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     names: list[str] = Field(min_length=1, max_length=1000)
+
+
+class Grouped(Names):
+    """Runs and the group they belong to, "" for none."""
+
+    group: str = Field("", max_length=notes.MOST_GROUP)
 
 
 @router.get("/runs")
@@ -79,6 +86,12 @@ def remove_runs(here: Here, asked: Names) -> Json:
     return Json(_each(here, asked.names, "removed", lambda name: store.remove(here.run(name).folder)))
 
 
+@router.post("/runs/group")
+def group_runs(here: Here, asked: Grouped) -> Json:
+    """Put several runs into a group, and tell which could not be."""
+    return Json(_each(here, asked.names, "grouped", lambda name: notes.put_into(here.run(name).folder, asked.group)))
+
+
 @router.post("/runs/abort")
 def abort_runs(here: Here, asked: Names) -> Json:
     """Stop several runs as Ctrl-C does, and tell which could not be."""
@@ -110,8 +123,8 @@ def get_notes(here: Here, name: str) -> Json:
 
 @router.put("/runs/{name}/notes")
 def put_notes(here: Here, name: str, asked: Notes) -> Json:
-    """Replace the title and notes of a run; 409 with what is there when they are no longer of the version given."""
-    made = notes.write(here.run(name).folder, title=asked.title, text=asked.text, version=asked.version)
+    """Replace title, group and notes of a run; 409 with what is there when they are no longer of the version given."""
+    made = notes.write(here.run(name).folder, title=asked.title, text=asked.text, version=asked.version, group=asked.group)
     here.listing.rows(fresh=True)
     return Json(made)
 
@@ -176,5 +189,5 @@ def _each(here: Studio, names: list[str], what: str, act: Any) -> dict[str, Any]
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    shown = ("name", "title", "verb", "data", "status", "created", "top1", "model", "error")
+    shown = ("name", "title", "group", "verb", "data", "status", "created", "top1", "model", "parameters", "seconds", "error")
     return {name: getattr(row, name) for name in shown}

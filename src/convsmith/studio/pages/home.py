@@ -9,21 +9,27 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from convsmith.studio import curves
-from convsmith.studio.listing import Row, page_of
+from convsmith.studio.listing import GROUPS, Row, page_of
 from convsmith.studio.rendering import page
 from convsmith.studio.state import Here, Studio
 
 router = APIRouter()
 
-COLUMNS = (
-    ("name", "Run"),
-    ("verb", "Verb"),
-    ("data", "Data"),
-    ("model", "Network"),
-    ("top1", "Accuracy"),
-    ("status", "Status"),
-    ("created", "Begun"),
-)
+COLUMNS = {
+    "name": "Run",
+    "group": "Group",
+    "verb": "Verb",
+    "data": "Data",
+    "model": "Network",
+    "parameters": "Parameters",
+    "top1": "Accuracy",
+    "seconds": "Training",
+    "status": "Status",
+    "created": "Begun",
+}
+#: Those that stand there until somebody picks others, which a cookie of that name then remembers.
+USUAL = ("verb", "data", "model", "top1", "status", "created")
+COOKIE = "columns"
 STATUSES = ("running", "finished", "failed", "interrupted", "stopped", "unreadable")
 MOST_LIVE = 20
 SPARK_POINTS = 60
@@ -38,12 +44,13 @@ def home(
     verb: Annotated[str, Query(max_length=40)] = "",
     sort: Annotated[str, Query(max_length=20)] = "created",
     order: Annotated[str, Query(max_length=4)] = "down",
+    by: Annotated[str, Query(max_length=20)] = "",
     page_number: Annotated[int, Query(alias="page", ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Show running runs with how far they are, and one page of the others."""
-    found = here.listing.select(text=text, status=status, verb=verb, sort=sort, descending=order != "up")
+    found = here.listing.select(text=text, status=status, verb=verb, sort=sort, descending=order != "up", by=by)
     rows, pages = page_of(found, page_number)
-    asked = {"text": text, "status": status, "verb": verb, "sort": sort, "order": order}
+    asked = {"text": text, "status": status, "verb": verb, "sort": sort, "order": order, "by": by if by in GROUPS else ""}
     everything = here.listing.rows()
 
     def link(**changed: Any) -> str:
@@ -62,10 +69,18 @@ def home(
         asked=asked,
         link=link,
         columns=COLUMNS,
+        picked=picked(request),
+        groups=GROUPS,
         statuses=STATUSES,
         verbs=sorted({row.verb for row in everything}),
         root=here.root,
     )
+
+
+def picked(request: Request) -> tuple[str, ...]:
+    """Return the columns that stand in the table beside the name, in their own order."""
+    asked = request.cookies.get(COOKIE)
+    return tuple(key for key in COLUMNS if key in (USUAL if asked is None else asked.split(".")) and key != "name")
 
 
 def live(here: Studio, row: Row) -> dict[str, Any]:

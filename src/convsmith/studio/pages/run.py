@@ -15,6 +15,7 @@ from convsmith import runs
 from convsmith.errors import ConvsmithError
 from convsmith.jobs.configuration import validate
 from convsmith.jobs.resume import is_resumable
+from convsmith.jobs.trained import kept
 from convsmith.jobs.verbs import BELOW, VERBS, find
 from convsmith.report.source import open_source, quietly
 from convsmith.runs import notes
@@ -57,6 +58,7 @@ def show(here: Here, request: Request, name: str, stay: bool = False) -> Respons
         exported=exported(run),
         shrunk=shrunk(run),
         has_network=run.has("weights.safetensors"),
+        kept=kept(run),
         evaluation=evaluation,
         mistakes=mistakes(run),
         resumable=status in ("stopped", "interrupted", "failed") and is_resumable(run.verb),

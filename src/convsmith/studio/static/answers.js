@@ -16,8 +16,9 @@ async function classify(files) {
   const body = new FormData();
   for (const file of shown) body.append("images", file, file.name);
   try {
-    const told = await ask("POST", `${base}/classify`, body);
-    find("asking-said").textContent = `${shown.length} asked of ${told.network}`;
+    const told = await ask("POST", `${base}/classify?checkpoint=${address(find("checkpoint")?.value ?? "")}`, body);
+    const state = find("checkpoint")?.selectedOptions[0];
+    find("asking-said").textContent = `${shown.length} asked of ${told.network}${state?.value ? ` with the weights of ${state.textContent}` : ""}`;
     find("answered").replaceChildren(
       ...told.predictions.map((row, index) => {
         const box = element("div", { class: "answer" });
@@ -51,6 +52,7 @@ async function explain(file, target, layer) {
   body.append("image", file, file.name);
   body.append("target", target);
   body.append("layer", layer);
+  body.append("checkpoint", find("checkpoint")?.value ?? "");
   let told;
   try {
     told = await ask("POST", `${base}/explain`, body);

@@ -46,13 +46,16 @@ function layout({ x = "", y = "", xMore = {}, yMore = {}, shapes = [], annotatio
   };
 }
 
+// No button sends a chart to a server of the library's makers.
+const SETTINGS = { displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtonsToRemove: ["lasso2d", "select2d", "sendChartToCloud", "sendDataToCloud"] };
+
 // Draw or redraw; `make` returns { data, ...layout } and is asked again when the colours of the system change.
 export async function draw(place, make) {
   if (!place) return;
   drawn.set(place, make);
   const plotly = await library();
   const { data, ...rest } = make();
-  await plotly.react(place, data, layout(rest), { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+  await plotly.react(place, data, layout(rest), SETTINGS);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -10,7 +10,7 @@ const combinations = document.querySelector("#combinations");
 export function typed() {
   const found = {};
   for (const input of form.querySelectorAll("input[name], select[name], textarea[name]")) {
-    if (input.name && input.value.trim()) found[input.name] = input.value;
+    if (input.name && !input.name.startsWith("_") && input.value.trim()) found[input.name] = input.value;
   }
   return found;
 }
@@ -131,7 +131,8 @@ function network() {
   const value = (id) => choice.querySelector(id).value;
   const previous = value("#previous");
   form.elements.model.value = kind === "standard" ? value("#standard") : "";
-  const weights = { run: previous && `${form.dataset.root}/${previous}/weights.safetensors`, pretrained: value("#pretrained").trim() };
+  const state = value("#state");
+  const weights = { run: previous && `${form.dataset.root}/${previous}/${state ? `checkpoints/${state}.pt` : "weights.safetensors"}`, pretrained: value("#pretrained").trim() };
   form.elements.weights.value = weights[kind] ?? "";
   const named = value("#pretrained").startsWith("torchvision/") ? value("#pretrained").slice(12) : "";
   const drawn = { standard: value("#standard"), run: previous, pretrained: named }[kind];
@@ -139,7 +140,16 @@ function network() {
   link.href = drawn ? `/networks?name=${encodeURIComponent(drawn)}` : "/networks";
   link.textContent = drawn ? `Draw ${drawn}` : "All networks";
 }
+async function states() {
+  const previous = choice.querySelector("#previous").value;
+  const select = choice.querySelector("#state");
+  if (!previous || select.dataset.of === previous) return;
+  select.dataset.of = previous;
+  const { checkpoints } = await ask("GET", `/api/runs/${encodeURIComponent(previous)}/checkpoints`).catch(() => ({ checkpoints: [] }));
+  select.replaceChildren(new Option("the best", ""), ...checkpoints.map((one) => new Option(one.epoch === null ? one.name : `${one.name}, epoch ${+one.epoch.toFixed(2)}`, one.name)));
+}
 choice?.addEventListener("input", () => {
+  if (choice.querySelector('[value="run"]').checked) states();
   network();
   describe();
 });

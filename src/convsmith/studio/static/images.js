@@ -24,6 +24,7 @@ async function read(again = false) {
     setTimeout(read, 500);
     return;
   }
+  delete place.dataset.reading;
   find("progress").hidden = true;
   find("state").textContent = "";
   find("problem").hidden = told.state !== "failed";

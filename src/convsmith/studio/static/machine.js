@@ -17,6 +17,7 @@ async function tell() {
   place.querySelector("dl").replaceChildren(
     ...rows.flatMap(([title, share, text]) => [element("dt", { text: title }), element("dd", {}, element("progress", { max: 1, value: share, "aria-label": title }), element("span", { text }))]),
   );
+  place.querySelector("[data-unseen]").textContent = now.unseen.length ? `Not seen: ${now.unseen.join("; ")}.` : "";
   place.hidden = false;
 }
 

@@ -92,6 +92,15 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-move-job]");
+  if (!button) return;
+  act(button, async () => {
+    await ask("PUT", `/api/jobs/${button.dataset.moveJob}/priority`, { priority: Number(button.dataset.priority) });
+    location.reload();
+  });
+});
+
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-abort-job]");
   if (!button) return;
   act(button, async () => {

@@ -166,7 +166,7 @@ noting.addEventListener("submit", (event) => {
   act(noting.querySelector("button"), async () => {
     const said = document.querySelector("#noted");
     try {
-      const kept = await ask("PUT", `${base}/notes`, { title: noting.title.value, text: noting.text.value, version: Number(noting.dataset.version) });
+      const kept = await ask("PUT", `${base}/notes`, { title: noting.title.value, group: noting.group.value, text: noting.text.value, version: Number(noting.dataset.version) });
       noting.dataset.version = kept.version;
       delete noting.dataset.changed;
       document.querySelector("#title").textContent = kept.title || name;
@@ -205,6 +205,9 @@ if (evaluation) {
 }
 const frontier = island("frontier");
 function trade(place, key, title, scale) {
+  const right = frontier.points.map((row) => row.accuracy);
+  const [least, most] = [Math.min(...right), Math.max(...right)];
+  const room = Math.max(0.02, 0.1 * (most - least)); // equal ones would else stand in an axis from -50 to 150 %
   const points = (rows, name, index) => ({
     type: "scatter",
     mode: "markers",
@@ -223,7 +226,7 @@ function trade(place, key, title, scale) {
     ],
     x: title,
     y: "right",
-    yMore: { tickformat: ".1%" },
+    yMore: { tickformat: ".1%", range: [least - room, most + room] },
   }));
 }
 if (frontier) {

@@ -24,13 +24,22 @@ async function each(button) {
     return;
   }
   if (what === "delete" && !confirm(`Delete ${names.length === 1 ? names[0] : `${names.length} runs`} for good?`)) return;
-  const told = await ask("POST", `/api/runs/${what}`, { names });
+  const group = what === "group" ? prompt("Group of these runs; nothing takes them out of one", "") : undefined;
+  if (group === null) return;
+  const told = await ask("POST", `/api/runs/${what}`, { names, ...(what === "group" ? { group } : {}) });
   for (const [name, why] of Object.entries(told.failed)) say(`${name}: ${why}`, true);
   if (!Object.keys(told.failed).length) location.reload();
   else setTimeout(() => location.reload(), 4000);
 }
 
 form?.addEventListener("change", (event) => {
+  if ("column" in event.target.dataset) {
+    const shown = [...form.querySelectorAll("[data-column]:checked")].map((box) => box.value).join(".");
+    document.cookie = `columns=${shown}; path=/; max-age=31536000; samesite=lax`;
+    location.hash = "columns";
+    location.reload();
+    return;
+  }
   if (event.target.id === "all") for (const box of boxes()) box.checked = event.target.checked;
   count();
 });
@@ -42,6 +51,7 @@ document.addEventListener("click", (event) => {
   if (stop) act(stop, async () => { await ask("POST", `/api/runs/${address(stop.dataset.abort)}/abort`); say("It is being stopped."); });
 });
 if (form) count();
+if (location.hash === "#columns" && form) form.querySelector("#columns").open = true;
 
 // The live part is fetched again as it is on the server; the table below is left alone, so nothing moves under the pointer.
 const live = document.querySelector("#live");
