@@ -11,8 +11,8 @@ import pytest
 from waiting import put
 
 from convsmith import queue, runs
-from convsmith.errors import UsageError
-from convsmith.queue import job, resources
+from convsmith.errors import ResourceError, UsageError
+from convsmith.queue import job, resources, store
 from convsmith.queue.resources import Asked, Machine, Share, choose
 from convsmith.queue.store import Row
 
@@ -162,3 +162,20 @@ def test_resume_wants_a_run_that_can_go_on(tmp_path: Path) -> None:
     record.finish("finished")
     with pytest.raises(UsageError, match="mine is finished; there is nothing to resume"):
         queue.resume("mine", root=tmp_path)
+
+
+def test_jobs_are_listed_where_the_table_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for priority in (0, 2, 1):
+        put(tmp_path, priority=priority)
+    job.end(put(tmp_path), "failed", "it was so", seconds=1.5, code=2)
+    with store.table(tmp_path) as table:
+        store.settle(table, job.from_folder(job.folder_of(tmp_path, 4)))
+    before = queue.jobs(root=tmp_path)
+
+    def full(root: Path, *, suspect: bool = False) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, "make_sound", full)
+    assert queue.jobs(root=tmp_path) == before and [found.id for found in before] == [2, 3, 1, 4]
+    with pytest.raises(ResourceError, match="cannot be used: database or disk is full; try again"):
+        queue.get(1, root=tmp_path)

@@ -91,7 +91,7 @@ def test_a_port_that_is_taken_and_an_address_that_is_none_are_told(root: Path) -
 
 
 FULL = """
-import io, sys, zipfile
+import io, os, sys, zipfile
 from pathlib import Path
 from starlette.testclient import TestClient
 from convsmith import studio
@@ -109,12 +109,12 @@ with TestClient(made, base_url="http://127.0.0.1:8420", headers={"authorization"
     answer = client.put(f"/api/uploads/{upload}/archive", content=packed.getvalue())
     print(answer.status_code, answer.json()["error"]["message"])
     client.delete(f"/api/uploads/{upload}").raise_for_status()
-    with (root / "ballast").open("wb") as file:
-        try:
-            while file.write(bytes(4096)) and not file.flush():
-                pass
-        except OSError:
+    ballast = os.open(root / "ballast", os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(ballast, bytes(4096)):
             pass
+    except OSError:
+        os.close(ballast)
     answer = client.put("/api/runs/kept/notes", json={"title": "lost", "version": 1})
     print(answer.status_code, answer.json()["error"]["message"])
     answer = client.post("/api/jobs", json={"verb": "check", "typed": {"data": "digits"}})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from convsmith import runs
-from convsmith.errors import UsageError
+from convsmith.errors import ResourceError, UsageError
 from convsmith.jobs import resume as resuming
 from convsmith.jobs import verbs
 from convsmith.jobs.configuration import given, validate
@@ -73,13 +74,26 @@ def jobs(*, root: str | Path | None = None, ended: int = 1000) -> list[Job]:
     place = _root(root)
     if not job.place(place).exists():
         return []
-    with store.table(place) as table:
-        active = store.rows(table, "started", "queued")
-        over = store.ended(table, place, ended)
+    try:
+        with store.table(place) as table:
+            active = store.rows(table, "started", "queued")
+            over = store.ended(table, place, ended)
+    except ResourceError:  # on a full disk the table cannot even be made; the folders can be read, and they are the truth
+        return _from_folders(place, ended)
     active.sort(key=lambda row: (row.status == "queued", -row.priority, row.id))
     known = [_described(place, row) for row in active]
     just_ended = [found for found in known if not found.active]
     return [found for found in known if found.active] + sorted(just_ended + over, key=lambda found: -found.id)[:ended]
+
+
+def _from_folders(place: Path, ended: int) -> list[Job]:
+    """Return the jobs in the order of ``jobs`` without the table."""
+    found = []
+    for folder in (job.place(place) / "jobs").glob("[0-9]*"):
+        with contextlib.suppress(UsageError, ValueError, KeyError):  # a request that was never written whole is no job
+            found.append(job.from_folder(folder))
+    active = sorted((one for one in found if one.active), key=lambda one: (one.status == "queued", -one.priority, one.id))
+    return active + sorted((one for one in found if not one.active), key=lambda one: -one.id)[:ended]
 
 
 def get(number: int, *, root: str | Path | None = None) -> Job:
