@@ -32,11 +32,6 @@ while (taken := shared.take()) is not None:
 """
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.sqlite'}"
-
-
 def worker(url: str, seconds: float = 0.0, code: str = WORKER) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(convsmith.__file__).parents[1])}
     return subprocess.Popen([sys.executable, "-c", code, url, str(seconds)], env=environment, text=True, stdout=subprocess.PIPE)
@@ -143,7 +138,7 @@ def test_who_joins_gets_the_same_and_a_torn_beginning_is_made_up_for(url: str) -
     with pytest.raises(UsageError, match=r"there is a study 'same' already, begun with other settings \(seed\); give another --name"):
         sweeps.begin(url, "same", dataclasses.replace(SPEC, seed=1))
     sweeps.begin(url, "other", SPEC)
-    with pytest.raises(UsageError, match=r"there are 2 studies in sqlite.*; there are: same, other"):
+    with pytest.raises(UsageError, match=r"there are 2 studies in (sqlite|postgresql).*; there are: same, other"):
         sweeps.join(url)
     with pytest.raises(UsageError, match=r"there is no study 'sam' in .* Did you mean 'same'"):
         sweeps.join(url, "sam")
@@ -175,12 +170,22 @@ def test_random_trials_are_known_beforehand_and_tpe_ones_differ(url: str) -> Non
         ("mysql://x/y", "is neither sqlite:///FILE nor postgresql://USER@HOST/DATABASE"),
         ("study.sqlite", "is neither sqlite:///FILE nor"),
         ("postgresql://me:secret@host/db", r"postgresql://me:\.\.\.@host/db holds a password, which a run folder would keep"),
+        ("postgresql://me:se@cret@host/db", r"postgresql://me:\.\.\.@host/db holds a password"),
+        ("postgresql://me@host/db?sslmode=require&password=secret", r"sslmode=require&password=\.\.\. holds a password, which"),
     ],
 )
 def test_addresses_that_are_not_served(address: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as found:
         sweeps.join(address)
     assert "secret" not in str(found.value)
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs a database driver: pip install 'psycopg\[binary\]', or psycopg2-binary"):
+        sweeps.join("postgresql://me@127.0.0.1/none")
+    with pytest.raises(UsageError, match="names a database driver that is not installed"):
+        sweeps.join("postgresql+pg8000://me@127.0.0.1/none")
 
 
 def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
