@@ -60,6 +60,8 @@ class Display:
             self._line(f"{fields['stage']}: {printable(fields['choice'])}{reason}")
         elif kind == "quote":
             self._line(f"quote: about {format_duration(fields['seconds'])}")
+        elif kind == "epoch" and "saturated" in fields:
+            self._line(_signs(fields))
         elif kind == "stage":
             self._line(printable(fields.get("text", fields.get("name", ""))))
 
@@ -88,3 +90,10 @@ def _bars(stream: TextIO) -> Progress:
 
 def _beside(fields: Mapping[str, Any]) -> str:
     return "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in fields.items())
+
+
+def _signs(fields: Mapping[str, Any]) -> str:
+    """Return how a binary network learns, in one line."""
+    told = {"flips": "weights flipped in an update", "dead": "channels dead", "saturated": "signs without a gradient"}
+    parts = [f"{100 * fields[key]:.2g} % of {words}" for key, words in told.items() if fields.get(key) is not None]
+    return f"epoch {fields['epoch']:.3g}: {', '.join(parts)}"

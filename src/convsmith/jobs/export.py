@@ -57,8 +57,9 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     if config.plan is not None and target.plans == "none":
         able = ", ".join(name for name, other in targets.TARGETS.items() if other.plans != "none")
         raise UsageError(f"--plan is for --to {able}, not {config.to!r}")
-    plan = config.plan or ("int8" if target.plans == "must" else None)
     network = trained.load(runs.open(record.folder))
+    own = network.before_signs if config.plan is None and config.to == "qonnx" else None
+    plan = config.plan or ("int8" if target.plans == "must" and own is None else None)
     if network.has_codes and plan is not None:
         raise UsageError(
             f"{record.folder} is a network of codes, which needs no plan: --to onnx writes its codes as QDQ, --to native as a program; "
@@ -70,11 +71,12 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     record.progress("export", 0, 1)
     logits = training.score(network.module, split, network.preprocess, workers=config.workers)[rows]
     more = planned.planned(plan, network, dataset, config.workers)
+    graph, signs = (network.graph, {}) if own is None else (own[0], {"plan": own[1]})
     expected = _planned_logits(config, network, split, rows, more) if more else logits
     temperature = analysis.fit_temperature(expected, split.labels[rows])
     abstention = analysis.choose_threshold(expected, split.labels[rows], config.trust, temperature=temperature)
     exported = targets.export(
-        network.graph,
+        graph,
         network.preprocess,
         network.classes,
         config.out or record.folder / target.file,
@@ -85,6 +87,7 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
         expected_logits=expected,
         overwrite=config.overwrite,
         **more,
+        **signs,
     )
     record.progress("export", 1, 1)
     confidence = {"temperature": temperature, "trust": config.trust} | abstention.to_dict()

@@ -18,12 +18,34 @@ if TYPE_CHECKING:
 SIGNS: Final = Path("binary")
 """The name, in place of a file, of the plan that a network of signs has of its own."""
 
-SIGN_TRAINING: Final = {"optimizer": "adam", "learning_rate": 0.003, "weight_decay": 0.0}
-"""What one-bit weights are trained with unless it is asked otherwise: their float32 copies only have to change sign."""
+TWO_STAGES: Final = Path("two-stage")
+"""The name of the same plan begun with signs of activations alone, and from half of the training on with one-bit weights too."""
+
+SIGN_TRAINING: Final = {"optimizer": "adam", "learning_rate": 0.003, "weight_decay": 0.0, "count_every": 50}
+"""What one-bit weights are trained with unless it is asked otherwise: their float32 copies only have to change sign. Flips, dead
+channels and saturation are counted on the way."""
 
 
-def of_signs(model: str) -> precision.Plan:
-    """Return the plan of a network of the zoo that has layers of signs, by name.
+def training_of(name: Path, model: str, epochs: float | None) -> dict[str, Any]:
+    """Return the plan named on the command line, and the settings that belong to it.
+
+    Raises: ``UsageError`` for the plan of signs of a network without any, and for stages of an odd number of epochs.
+    """
+    from convsmith import precision
+
+    if name not in (SIGNS, TWO_STAGES):
+        return {"plan": precision.Plan.load(name).to_dict()}
+    if name == SIGNS:
+        return SIGN_TRAINING | {"plan": of_signs(model).to_dict()}
+    if epochs is None or epochs % 2:
+        given = "none are" if epochs is None else f"{epochs:g} is"
+        raise UsageError(f"--plan two-stage has two stages of equal length and needs an even number of --epochs; {given} given")
+    falling = {"kind": "linear", "cycles": 2}
+    return SIGN_TRAINING | {"schedule": falling, "plan": of_signs(model, round(epochs / 2)).to_dict()}
+
+
+def of_signs(model: str, second: int = 0) -> precision.Plan:
+    """Return the plan of a network of the zoo that has layers of signs, by name; ``second``: the epoch from which weights are signs too.
 
     Raises: ``UsageError`` for any other network.
     """
@@ -35,11 +57,11 @@ def of_signs(model: str) -> precision.Plan:
     usual = lookup.find(model).input
     import torch
 
-    from convsmith.precision.binary_plan import binary_plan
+    from convsmith.precision.binary_plan import binary_plan, two_stage_plan
 
     with torch.device("meta"):
         module = models.load(model, classes=2, in_channels=usual[0], input_size=usual[1:])
-    return binary_plan(module)
+    return two_stage_plan(module, second) if second else binary_plan(module)
 
 
 def read(name: str, graph: Graph) -> precision.Plan:

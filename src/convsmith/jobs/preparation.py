@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convsmith import runs
-from convsmith.jobs import finders, planned, sources, trained, transfer
+from convsmith.errors import UsageError
+from convsmith.jobs import finders, planned, sources, teaching, trained, transfer
 from convsmith.jobs.configuration import given, merge, validate
 from convsmith.training.config import Training
 
@@ -131,14 +132,14 @@ def wanted(config: Config) -> dict[str, Any]:
     always: dict[str, Any] = {"deterministic": True} if config.deterministic else {}
     if config.kernels != "torch":
         always["kernels"] = config.kernels
-    if config.plan is not None:
-        from convsmith.precision.plan import Plan
-
-        plan = planned.of_signs(config.model) if config.plan == planned.SIGNS else Plan.load(config.plan)
-        flags["plan"] = plan.to_dict()
-        if config.plan == planned.SIGNS:
-            always |= planned.SIGN_TRAINING
     asked = given(config).get("training", {})
+    if config.plan is not None:
+        epochs = asked.get("epochs", config.epochs)
+        if config.time is not None and config.plan == planned.TWO_STAGES:
+            raise UsageError("--plan two-stage trains a given number of epochs: give --epochs, and no --time")
+        always |= planned.training_of(config.plan, config.model, epochs)
+    if config.teacher is not None:
+        always |= teaching.SETTINGS
     return merge(shared | always | {key: value for key, value in flags.items() if value is not None}, asked)
 
 

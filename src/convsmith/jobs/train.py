@@ -10,7 +10,7 @@ from pydantic import Field
 
 from convsmith import runs
 from convsmith.errors import DataError, UnsupportedError
-from convsmith.jobs import preparation, sources, trained, transfer
+from convsmith.jobs import preparation, sources, teaching, trained, transfer
 from convsmith.jobs.duration import Duration, format_duration
 from convsmith.jobs.examination import examine
 from convsmith.jobs.preparation import Prepared
@@ -45,7 +45,10 @@ class Config(Images):
     learning_rate: Annotated[float, Field(gt=0)] | Literal["find"] | None = text(
         None, "RATE", "Highest learning rate; 'find' tries rising rates"
     )
-    plan: Path | None = Field(None, description="Number formats to train under: the file of a plan, or 'binary' for a network of signs")
+    plan: Path | None = Field(
+        None, description="Number formats to train under: the file of a plan, 'binary' for a network of signs, or 'two-stage'"
+    )
+    teacher: Path | None = Field(None, description="Run of a trained network whose answers are learned; training.distil is its share")
     leaked: Path | None = Field(None, description="List of test images to score apart, such as `convsmith check --list` calls leaked")
     seed: int = Field(0, ge=0, description="Seed of the first weights, the data order and augmentation")
     deterministic: bool = Field(False, description="Repeat bit for bit")
@@ -75,7 +78,7 @@ def begin(config: Config, record: runs.Record) -> Prepared:
     """Choose what was not given, and write it with what the training will take."""
     prepared = preparation.prepare(config, record)
     preparation.write(prepared, config, record)
-    quoted = quote_of(prepared, preparation.build(prepared, config))
+    quoted = quote_of(prepared, config)
     record.write_json("quote.json", {"quoted": quoted})
     record.event("quote", **quoted)
     return prepared
@@ -90,7 +93,7 @@ def quote(config: Config) -> dict[str, Any]:
         "classes": prepared.dataset.classes,
         "decisions": prepared.decisions,
         "training": prepared.training.model_dump(mode="json"),
-        "quote": quote_of(prepared, preparation.build(prepared, config), CALIBRATION_S),
+        "quote": quote_of(prepared, config, CALIBRATION_S),
     }
 
 
@@ -106,7 +109,9 @@ def finish(prepared: Prepared, config: Config, record: runs.Record, *, resume: b
         flip = bool(prepared.training.augment.flip)
         if transfer.fit_head(module, prepared.dataset, prepared.preprocess, mirror=flip, workers=config.workers):
             record.event("head", reason="the last layer starts as the logistic regression on the features below it")
-    fit = training.fit(module, prepared.dataset, prepared.training, preprocess=prepared.preprocess, record=record, resume=resume)
+    teacher = teaching.teacher(config.teacher, prepared)
+    shape = prepared.preprocess
+    fit = training.fit(module, prepared.dataset, prepared.training, preprocess=shape, record=record, resume=resume, teacher=teacher)
     if fit.stopped_by == "interrupt":
         raise KeyboardInterrupt
     trained.save_weights(fit.module, record)
@@ -182,11 +187,14 @@ def test(module: nn.Module, prepared: Prepared, record: runs.Record) -> analysis
     return evaluation
 
 
-def quote_of(prepared: Prepared, module: nn.Module, calibration_s: float = 0.0) -> dict[str, Any]:
+def quote_of(prepared: Prepared, config: Config, calibration_s: float = 0.0) -> dict[str, Any]:
     """Return seconds, memory and disk that training will take, measured on a few updates, and for ``calibration_s`` more."""
     from convsmith import training
 
-    quoted: dict[str, Any] = runs.plain(training.quote(module, prepared.dataset, prepared.training, prepared.preprocess, calibration_s))
+    module, teacher = preparation.build(prepared, config), teaching.teacher(config.teacher, prepared)
+    quoted: dict[str, Any] = runs.plain(
+        training.quote(module, prepared.dataset, prepared.training, prepared.preprocess, calibration_s, teacher)
+    )
     return quoted
 
 

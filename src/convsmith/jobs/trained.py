@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from convsmith.data.preprocess import Preprocess
     from convsmith.graph.network import Graph
+    from convsmith.precision import Plan
 
 
 NETWORK = "network.safetensors"
@@ -25,7 +26,8 @@ NETWORK = "network.safetensors"
 class Trained:
     """The network of a run, in evaluation mode, with what it needs to be used. ``stored``: its graph, where the run has one.
 
-    ``module`` of a network of codes computes sums of codes exactly, as the native engine does.
+    ``module`` of a network of codes computes sums of codes exactly, as the native engine does. ``before_signs``: of a network of signs
+    the float graph that it is read from, and the plan that reads it so.
     """
 
     run: runs.Run
@@ -34,6 +36,7 @@ class Trained:
     classes: tuple[str, ...]
     name: str
     stored: Graph | None = field(default=None, repr=False)
+    before_signs: tuple[Graph, Plan] | None = field(default=None, repr=False)
 
     @property
     def has_codes(self) -> bool:
@@ -123,8 +126,11 @@ def with_signs(network: Trained) -> Trained:
     from convsmith.precision.binarisation import binarise
 
     plain = network.graph
-    graph = binarise(plain, Plan.from_dict(given))
-    return network if graph is plain else dataclasses.replace(network, module=pytorch.write(graph).eval(), stored=graph)
+    plan = Plan.from_dict(given).last()
+    graph = binarise(plain, plan)
+    if graph is plain:
+        return network
+    return dataclasses.replace(network, module=pytorch.write(graph).eval(), stored=graph, before_signs=(plain, plan))
 
 
 def _stored(run: runs.Run) -> Trained:

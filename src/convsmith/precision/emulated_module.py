@@ -18,7 +18,7 @@ from convsmith.precision.parameter_reading import Reader
 from convsmith.precision.plan import Plan
 from convsmith.precision.processes import check_process, summed
 from convsmith.precision.quantizer import Quantizer
-from convsmith.precision.rule import Role, Rule
+from convsmith.precision.rule import LEARNED, Role, Rule
 from convsmith.precision.schedule import Clock
 from convsmith.precision.site import Site
 from convsmith.precision.streams import Moment
@@ -102,6 +102,17 @@ class EmulatedModule(nn.Module):
         mine = [tensor for tensor in self._found if tensor.tensor == name]
         found = {tensor.role: self._quantizer(self.clock.phase, tensor) for tensor in mine if tensor.layer == mine[0].layer}
         return {role: quantizer for role, quantizer in found.items() if quantizer is not None}
+
+    @torch.no_grad()
+    def write_learned(self) -> None:
+        """Put into the network the weights that its layers read by what was learned: from then on it is a network without a plan for them.
+
+        Weights of learned magnitudes have three values then, those of learned steps multiples of these.
+        """
+        for parameter in self._by_name.values():
+            found = self.quantizers_of(parameter).get("weight")
+            if found is not None and found.step_size is not None:
+                parameter.copy_(found.learned(parameter))
 
     def advance(self) -> None:
         """Count an update, and go on to the phase that it begins."""
@@ -236,9 +247,10 @@ class EmulatedModule(nn.Module):
         if rule is None or rule.is_float32:
             return None
         made = self._quantizers[phase, name] = Quantizer(tensor, rule, self.moment, self.counters)
-        if rule.pseudo_gradient == "lsq":
+        if rule.pseudo_gradient in LEARNED:
             key = f"{phase}:{name}".replace(".", "/")
-            self.learned_steps[key] = nn.Parameter(torch.zeros((), device=self._device))
+            shape = 2 if rule.pseudo_gradient == "ttq" else ()
+            self.learned_steps[key] = nn.Parameter(torch.zeros(shape, device=self._device))
             made.step_size = self.learned_steps[key]
         return made
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from convsmith.precision.pseudo_gradients import PSEUDO_GRADIENTS
 from convsmith.precision.quantizer import Quantizer
+from convsmith.precision.rule import LEARNED
 
 
 class Reader:
@@ -23,7 +24,7 @@ class Reader:
         self._sent: tuple[int, int, Tensor] | None = None
 
     def __call__(self, parameter: Tensor) -> Tensor:
-        if self.value is not None and self.value.rule.pseudo_gradient == "lsq" and not self.value.idle:
+        if self.value is not None and self.value.rule.pseudo_gradient in LEARNED and not self.value.idle:
             return self.value.learned(parameter)
         if not torch.is_grad_enabled() or not parameter.requires_grad:
             return self.read(parameter)

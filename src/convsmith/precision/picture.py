@@ -10,7 +10,7 @@ from convsmith.errors import UsageError
 from convsmith.precision.curves import series
 from convsmith.precision.scoring import Point
 
-COUNTED: Final = ("overflow", "underflow", "saturation", "stagnation", "flips")
+COUNTED: Final = ("overflow", "underflow", "saturation", "stagnation", "flips", "dead")
 STYLES: Final = {"weight": "--", "activation": ":", "both": "-"}
 
 
@@ -61,7 +61,7 @@ def plot_counts(rows: Sequence[Mapping[str, Any]], path: Path | str) -> Path:
 
     if not rows:
         raise UsageError("nothing was counted; train under a plan with count_every above 0")
-    figure = Figure(figsize=(15, 3.8), layout="constrained")
+    figure = Figure(figsize=(18, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(COUNTED), squeeze=False)[0]
     for panel, what in zip(panels, COUNTED, strict=True):

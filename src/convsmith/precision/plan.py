@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +59,10 @@ class Plan:
     def rules_of(self, phase: int) -> tuple[Rule, ...]:
         """Return the rules of a phase, 0 being those of the plan itself."""
         return self.phases[phase - 1].rules if phase else self.rules
+
+    def last(self) -> Plan:
+        """Return the plan that a run under this one ends with: the rules of the last phase alone."""
+        return replace(self, rules=self.rules_of(len(self.phases)), phases=())
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ from convsmith.precision.emulated_module import EmulatedModule
 from convsmith.precision.loss_scaling import LossScaler
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.rounding import round_tensor
-from convsmith.precision.rule import FLOAT32, Role
+from convsmith.precision.rule import FLOAT32, LEARNED, Role
 from convsmith.precision.update_rules import RULES, Rounded
 
 Quantizers = Mapping[Role, Quantizer]
@@ -138,7 +138,7 @@ class PlannedOptimizer:
             for p in group["params"]:
                 stored = self._stored(self.emulated.quantizers_of(p))
                 if stored is not None:
-                    if stored.rule.pseudo_gradient == "lsq":
+                    if stored.rule.pseudo_gradient in LEARNED:
                         raise UsageError(f"{stored.name}: a learned step needs float32 master copies of the weights; set master=true")
                     stored.looks_at = _STORED
                     stored.round_(p, _STORED)
@@ -159,7 +159,11 @@ class PlannedOptimizer:
         flips = int(((round_tensor(new, fmt) < 0) != (now < 0)).sum())
         layer, _, tensor = some.label
         label, step = (layer, "update", tensor), self.emulated.moment.step
-        self.emulated.counters.count_update(label, step, update.numel(), stagnant=stagnant, flips=flips)
+        limited = 0
+        if weight is not None and fmt.kind == "binary":
+            self.emulated.counters.signs.add(label)
+            limited = int((new.abs() >= weight.rule.clip).sum()) if weight.rule.clip else 0
+        self.emulated.counters.count_update(label, step, update.numel(), stagnant=stagnant, flips=flips, limited=limited)
 
 
 _STORED: Final = 64

@@ -61,6 +61,41 @@ class LearnedStep(torch.autograd.Function):
         return gradient * inside, step, None, None
 
 
+THRESHOLD: Final = 0.05
+"""The part of the largest magnitude below which a ternary weight is zero (Zhu et al. 2017, arXiv 1612.01064, section 4.1)."""
+
+
+class TernaryMagnitudes(torch.autograd.Function):
+    """Read weights as ``scales[0]``, 0 or ``-scales[1]``, zero being those within a threshold.
+
+    The gradient of a weight is scaled by the magnitude that it is read with, 1 for zero.
+    References: Zhu et al. 2017, Trained Ternary Quantization, arXiv 1612.01064, equations 6 to 8.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scales: Tensor) -> Tensor:
+        positive, negative = ternary_parts(x)
+        ctx.save_for_backward(positive, negative, scales)
+        return positive * scales[0] - negative * scales[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,), (positive, negative, scales) = gradients, ctx.saved_tensors
+        factor = torch.where(positive, scales[0], torch.where(negative, scales[1], 1.0))
+        return gradient * factor, torch.stack([gradient[positive].sum(), -gradient[negative].sum()])
+
+
+def ternary_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which weights are read as positive and which as negative."""
+    threshold = THRESHOLD * x.abs().max()
+    return x > threshold, x < -threshold
+
+
+def first_magnitudes(x: Tensor) -> Tensor:
+    """Return the magnitudes that learning begins with, those of least squared error: the mean of either part, 1 of none."""
+    return torch.stack([x[part].abs().mean() if part.any() else torch.ones(()) for part in ternary_parts(x)])
+
+
 def first_step(x: Tensor, high: float) -> float:
     """Return the step that learning begins with, ``2 mean|x| / sqrt(high)`` (section 2.1 there)."""
     return float(2 * x.abs().mean() / high**0.5) or 1.0

@@ -19,6 +19,7 @@ from convsmith.precision.assignment import Assignment, resolve
 from convsmith.precision.calibration import Ranges
 from convsmith.precision.plan import Plan
 from convsmith.precision.rule import Rule
+from convsmith.redesign import fold_batch_norm
 
 ROUNDING: Final = {"nearest_even": "ROUND", "up": "CEIL", "down": "FLOOR"}
 
@@ -26,11 +27,14 @@ ROUNDING: Final = {"nearest_even": "ROUND", "up": "CEIL", "down": "FLOOR"}
 def quant_nodes(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
     """Return the graph with a node after every tensor that the plan rounds; it computes what ``emulate`` computes.
 
-    Batch norm must be folded already. A weight that several layers share is rounded once.
+    Batch norm is folded, but under a plan of binary weights: these would lose its factors. A weight that several layers share is rounded
+    once.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration; ``UnsupportedError`` for what QONNX cannot say:
     floating point, blocks, narrow sums, other roundings.
     """
+    if not any(rule.role == "weight" and rule.format is not None and rule.format.kind == "binary" for rule in plan.rules):
+        graph = fold_batch_norm(graph)
     rounded = Rounded(graph)
     for assigned in resolve(plan, graph):
         rule = assigned.rule

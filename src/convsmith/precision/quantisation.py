@@ -24,6 +24,9 @@ from convsmith.redesign import fold_batch_norm
 LAYERS: Final = ("Conv", "Gemm", "MatMul")
 """Layers whose bias is given in units of their sums."""
 
+MOVED: Final = ("Flatten", "Reshape", "Identity", "MaxPool", "Dropout", "Transpose", "Squeeze", "Unsqueeze")
+"""Operators that choose among codes or move them."""
+
 STORED: Final = (formats.parse("bf16"), formats.parse("fp16"))
 """Floats that weights are stored in; they are computed with in float32."""
 
@@ -32,8 +35,9 @@ def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
     """Return the graph with codes where the plan says int8: weights, and activations with the steps that ``emulate`` takes.
 
     Weights and biases in bf16 or fp16 are rounded numbers, which files keep in 16 bits. Biases between codes become the 32-bit integers of
-    the sums. What the plan leaves in float32 stays so; what it makes binary becomes signs (``binarise``). Batch norm that is not folded
-    yet will be. One difference from ``emulate``: sums are exact here, float32 there.
+    the sums. What the plan leaves in float32 stays so; what it makes binary becomes signs (``binarise``), and binary weights that read
+    codes become codes of -1 and 1. Batch norm that is not folded yet will be. One difference from ``emulate``: sums are exact here,
+    float32 there.
 
     Raises: ``UsageError`` for a rule that matches nothing or lacks its calibration; ``UnsupportedError`` for formats other than integers
     of 8 bits (weights: at most 8, symmetric), bf16 or fp16 (weights) rounded to nearest.
@@ -54,6 +58,10 @@ def quantise(graph: Graph, plan: Plan, ranges: Ranges | None = None) -> Graph:
             quantised.weight(assignment, assignment.rule)
         elif role == "activation":
             quantised.activation(assignment, assignment.rule)
+    for (_, role), assignment in assigned.items():
+        if role == "weight" and assignment.rule is not None and assignment.rule.format is not None:
+            if assignment.rule.format.kind == "binary":
+                quantised.signs(assignment)
     return quantised.graph_of_codes()
 
 
@@ -99,6 +107,29 @@ class Quantised:
         attributes = {} if along is None else {"axis": along}
         self._constant(name, codes, scale, assigned.layer, attributes)
         self.steps[name] = scale
+
+    def signs(self, assigned: Assignment) -> None:
+        """Put codes of -1 and 1 in the place of binary weights of one size in each channel, where their layer reads codes."""
+        name, w = assigned.tensor, self.graph.weights[assigned.tensor]
+        layer = next((node for node in self.graph if node.name == assigned.layer and node.op in LAYERS), None)
+        if layer is None or not self._has_codes(layer.inputs[0]) or assigned.axis != 0:
+            return
+        size = np.abs(w).reshape(len(w), -1).max(axis=1)
+        if not np.array_equal(np.abs(w), np.broadcast_to(along_axis(size, 0, w.ndim), w.shape)):
+            return
+        scale = np.where(size == 0, np.float32(1), size).astype(np.float32)
+        self._constant(name, np.sign(w).astype(np.int8), scale, assigned.layer, {"axis": 0})
+        self.steps[name] = scale
+
+    def _has_codes(self, value: str) -> bool:
+        """Tell whether a value is codes, moved about at most."""
+        producers = {output: node for node in self.graph for output in node.outputs}
+        while self.read_as.get(value) not in self.steps:
+            node = producers.get(value)
+            if node is None or node.op not in MOVED:
+                return False
+            value = node.inputs[0]
+        return True
 
     def activation(self, assigned: Assignment, rule: Rule) -> None:
         """Put QuantizeLinear and DequantizeLinear after a value."""

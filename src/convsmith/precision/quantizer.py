@@ -13,7 +13,7 @@ from convsmith.errors import UsageError
 from convsmith.precision.counters import Counters
 from convsmith.precision.dynamic_range import DynamicRange
 from convsmith.precision.matching import Assignment
-from convsmith.precision.pseudo_gradients import LearnedStep, first_step
+from convsmith.precision.pseudo_gradients import LearnedStep, TernaryMagnitudes, first_magnitudes, first_step
 from convsmith.precision.rounding import round_counted, round_tensor
 from convsmith.precision.rule import Role, Rule
 from convsmith.precision.scales import round_scaled
@@ -82,7 +82,11 @@ class Quantizer:
         how: dict[str, Any] = {"random_bits": rule.random_bits}
         if self._stochastic:
             how |= {"seed": moment.seed, "stream": stream(self._key + part, moment, self._process)}
-        counting = self._counters.due(moment) and self.fmt.kind != "binary"  # nothing overflows or underflows in a sign
+        counting = self._counters.due(moment)
+        if counting and self.fmt.kind == "binary":
+            counting = False  # nothing overflows or underflows in a sign
+            if rule.role == "activation":
+                self._counters.count_signs(self.label, moment.step, x)
         if rule.scale in ("none", "dynamic"):
             if not counting:
                 return round_tensor(x, self.fmt, rule.rounding, rule.overflow, out=out, **how).float()
@@ -109,13 +113,23 @@ class Quantizer:
         return self._moment.step
 
     def learned(self, x: Tensor) -> Tensor:
-        """Return the values rounded to multiples of the learned step, with a gradient for it; the first values decide where it begins."""
+        """Return the values rounded to multiples of what is learned, with a gradient for it; the first values decide where it begins."""
         assert self.step_size is not None
+        if self.rule.pseudo_gradient == "ttq":
+            return self._ternary(x, self.step_size)
         low, high = formats.min_value(self.fmt), formats.max_value(self.fmt)
         if not self.step_size.item():
             with torch.no_grad():
                 self.step_size.fill_(first_step(x.detach(), high))
         result: Tensor = LearnedStep.apply(x, self.step_size, low, high)  # type: ignore[no-untyped-call]
+        return result
+
+    @staticmethod
+    def _ternary(x: Tensor, magnitudes: Tensor) -> Tensor:
+        if not magnitudes.any():
+            with torch.no_grad():
+                magnitudes.copy_(first_magnitudes(x.detach()))
+        result: Tensor = TernaryMagnitudes.apply(x, magnitudes)  # type: ignore[no-untyped-call]
         return result
 
     def state(self) -> dict[str, Any] | None:

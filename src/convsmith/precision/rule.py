@@ -13,7 +13,7 @@ Role = Literal["weight", "bias", "activation", "error", "weight_gradient", "upda
 Moment = Literal["operation", "layer", "batch"]
 ScaleRule = Literal["none", "tensor", "channel", "group", "block", "dynamic"]
 RangeRule = Literal["max", "percentile", "mse"]
-PseudoGradient = Literal["identity", "clipped", "hard_tanh", "approx_sign", "lsq"]
+PseudoGradient = Literal["identity", "clipped", "hard_tanh", "approx_sign", "lsq", "ttq"]
 Order = Literal["sequential", "pairwise", "blocked", "kahan"]
 
 ALLOWED: Final[dict[str, tuple[str, ...]]] = {
@@ -52,7 +52,8 @@ class Rule:
     overflow, looked at every ``interval`` batches and allowed up to ``max_overflow`` (Courbariaux et al. 2014, arXiv 1412.7024).
     ``range`` says from what a step is taken: the largest magnitude, a percentile of it, or, of integers, the range whose rounding has
     the least squared error.
-    ``pseudo_gradient``: what stands for the derivative of rounding; for weights, biases and activations.
+    ``pseudo_gradient``: what stands for the derivative of rounding; for weights, biases and activations. ``lsq`` and ``ttq`` learn the
+    step of an integer and the two magnitudes of ternary weights as well.
     ``clip``: the largest magnitude that an update leaves in the stored weight, 0 for no limit; binary weights are kept in -1 to 1, where
     a change of sign is near. ``training_only``: in evaluation the number itself is read, as with weights drawn at random in training.
     ``order``, ``block`` and ``product`` are for accumulators: the order of the additions, how many terms of a ``blocked`` one are
@@ -151,6 +152,12 @@ def _product_name(product: formats.Format | str | None) -> str:
 
 FLOAT32: Final = formats.Format.float(8, 23)
 
+TERNARY: Final = formats.Format.integer(2, symmetric=True)
+"""-1, 0 and 1."""
+
+LEARNED: Final = ("lsq", "ttq")
+"""The pseudo-gradients that have numbers of their own to learn."""
+
 
 def _check_scale(rule: Rule) -> None:
     if rule.scale == "none":
@@ -180,6 +187,8 @@ def _check_gradient(rule: Rule) -> None:
         return
     if rule.role not in ("weight", "bias", "activation"):
         raise UsageError(f"a pseudo-gradient is for weights, biases and activations, not for role {rule.role!r}")
+    if rule.pseudo_gradient == "ttq" and (rule.role != "weight" or rule.format != TERNARY or rule.scale != "tensor"):
+        raise UsageError(f"pseudo_gradient 'ttq' learns two magnitudes of ternary weights: it needs {TERNARY}, with scale='tensor'")
     if rule.pseudo_gradient == "lsq" and (rule.format is None or rule.format.kind != "integer" or rule.scale != "tensor"):
         raise UsageError("pseudo_gradient 'lsq' learns the step of an integer format: it needs one, with scale='tensor'")
 

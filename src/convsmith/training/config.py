@@ -33,6 +33,7 @@ class Schedule(BaseModel):
     floor: float = Field(
         default=0.0, ge=0, le=1, description="Last learning rate of cosine, one_cycle and linear, as a part of the highest"
     )
+    cycles: int = Field(default=1, ge=1, description="Times the shape is gone through, each in an equal part of the run after the warm-up")
     settle: float = Field(default=1.0, gt=0, le=1, description="Part of the run after which linear stays at its floor")
 
     @model_validator(mode="after")
@@ -209,6 +210,7 @@ class Training(BaseModel):
 
     def _check_plan(self) -> None:
         from convsmith.precision.plan import Plan
+        from convsmith.precision.rule import LEARNED
 
         plan = Plan.from_dict(self.plan or {})
         rules = [rule for phase in range(len(plan.phases) + 1) for rule in plan.rules_of(phase)]
@@ -216,5 +218,5 @@ class Training(BaseModel):
             raise ValueError("a plan is emulated in float32; leave precision at auto or float32, and give bf16 in the plan")
         if self.drop_connect:
             raise ValueError("drop_connect is not emulated under a plan; set drop_connect=0, or use dropout")
-        if any(rule.pseudo_gradient == "lsq" for rule in rules):
-            raise ValueError("learned steps (lsq) are not kept by a run; train them in Python, with precision.emulate")
+        if any(rule.pseudo_gradient in LEARNED for rule in rules):
+            raise ValueError("learned steps (lsq, ttq) are not kept by a run; train them in Python, with precision.emulate")

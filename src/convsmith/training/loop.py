@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,8 @@ class _Trainer:
         page: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "loss": loss, "accuracy": right, "lr": rate}
         run.loss_sum, run.correct, run.seen = 0.0, 0, 0
         if self.updater.emulated:
+            signs = self.updater.emulated.counters.learning(run.step - run.plan.steps_per_epoch)
+            page |= {} if signs is None else asdict(signs)
             self.updater.emulated.end_epoch(loss)
         if run.step % run.plan.validate_every == 0 or run.step == run.plan.steps:
             self._validate(run, page)
@@ -187,6 +190,9 @@ class _Trainer:
 
     def _validate(self, run: Run, page: dict[str, Any]) -> None:
         source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
+        phase = self.updater.emulated.clock.phase if self.updater.emulated else 0
+        if phase != run.best.phase:
+            run.best, run.stale = Best(phase=phase), 0
         loss, accuracy = page["loss"], page["accuracy"]
         if self.validation:
             began = time.perf_counter()
@@ -195,7 +201,7 @@ class _Trainer:
             self.pace.validated(time.perf_counter() - began)
         run.stale = 0 if accuracy > run.best.accuracy else run.stale + 1
         if accuracy >= run.best.accuracy:
-            run.best = Best(accuracy, loss, run.step, weights_of(source))
+            run.best = Best(accuracy, loss, run.step, weights_of(source), phase)
             best = run.best
             self._write("best.pt", {"model": best.weights, "accuracy": best.accuracy, "loss": best.loss, "step": best.step})
 

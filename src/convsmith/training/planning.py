@@ -142,7 +142,14 @@ def trial(
 
 
 def steady(
-    module: nn.Module, config: Training, feed: Feed, weights: torch.Tensor | None, arithmetic: Arithmetic, budget_s: float, most: int
+    module: nn.Module,
+    config: Training,
+    feed: Feed,
+    weights: torch.Tensor | None,
+    arithmetic: Arithmetic,
+    budget_s: float,
+    most: int,
+    teacher: nn.Module | None = None,
 ) -> float:
     """Return the mean seconds of one update once a network has run warm, on a copy of it; at most ``most`` updates within ``budget_s``.
 
@@ -150,7 +157,7 @@ def steady(
     of many shapes are slower still (GoogLeNet: 1.35 times after two). The first third of the time does not count.
     """
     slow = config.model_copy(update={"learning_rate": 1e-8})
-    updater = Updater(copy.deepcopy(module), slow, feed.preprocess, weights, axes=feed.colour_axes)
+    updater = Updater(copy.deepcopy(module), slow, feed.preprocess, weights, axes=feed.colour_axes, teacher=teacher)
     parts, before = list(feed.read(0)), torch.get_num_threads()
     updater.compute_in(arithmetic)
     marks = [time.perf_counter()]

@@ -35,8 +35,15 @@ class Quote:
     arithmetic: Arithmetic
 
 
-def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Preprocess, calibration_s: float = 0.0) -> Quote:
-    """Decode one batch, time a few updates on a copy of the network, and reckon what the whole run will take.
+def quote(
+    module: nn.Module,
+    dataset: Dataset,
+    config: Training,
+    preprocess: Preprocess,
+    calibration_s: float = 0.0,
+    teacher: nn.Module | None = None,
+) -> Quote:
+    """Decode one batch, time a few updates on a copy of the network, and reckon what the whole run will take, its ``teacher`` included.
 
     ``calibration_s``: how long to run the network warm for its pace, beyond the trial of a second or two that chooses the arithmetic.
 
@@ -51,7 +58,8 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
         begin = time.perf_counter()
         images = len(next(feed.read(0)))
         image_s = (time.perf_counter() - begin) / images / max(1, config.workers)
-        seconds = planning.trial(module, config, feed, weights)
+        teacher = None if teacher is None else teacher.to(device_of(config)).eval()
+        seconds = planning.trial(module, config, feed, weights, teacher)
         saved_bytes = _saved_bytes(module, config, feed, weights)
     val = dataset.splits.get("val")
     val_images = len(val) if val else 0
@@ -62,7 +70,9 @@ def quote(module: nn.Module, dataset: Dataset, config: Training, preprocess: Pre
     plan = planning.make_plan(config, feed, seconds, val_images, left_s)
     if calibration_s and config.batch != "full":
         with settings(config):
-            seconds[plan.arithmetic] = planning.steady(module, config, feed, weights, plan.arithmetic, calibration_s, plan.steps)
+            seconds[plan.arithmetic] = planning.steady(
+                module, config, feed, weights, plan.arithmetic, calibration_s, plan.steps, teacher
+            )
         plan = planning.make_plan(config, feed, seconds, val_images, left_s)
     step_s = seconds[plan.arithmetic] + (0 if resident else image_s * feed.size(0))
     validations = -(-plan.steps // plan.validate_every)

@@ -48,10 +48,13 @@ FORMULAS: Final[dict[ScheduleKind, Callable[[float, float, Schedule], float]]] =
 def factor(schedule: Schedule, epoch: float, epochs: float) -> float:
     """Return what the learning rate is multiplied by at time ``epoch`` of a run of ``epochs``.
 
-    The warm-up rises in a straight line from 0 to the schedule's first value; the schedule begins when it ends.
+    The warm-up rises in a straight line from 0 to the schedule's first value; the schedule begins when it ends, and as often as it has
+    cycles.
     """
     formula = FORMULAS[schedule.kind]
-    total = epochs - schedule.warmup
+    total = (epochs - schedule.warmup) / schedule.cycles
     if epoch < schedule.warmup:
         return formula(0.0, total, schedule) * epoch / schedule.warmup
-    return formula(epoch - schedule.warmup, total, schedule)
+    since = epoch - schedule.warmup
+    begun = min(schedule.cycles - 1, math.floor(since / total + 1e-9))
+    return formula(max(0.0, since - begun * total), total, schedule)

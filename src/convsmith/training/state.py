@@ -16,12 +16,16 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass
 class Best:
-    """The weights of the best validation: highest accuracy; of equals the last, whose learning rate was lowest."""
+    """The weights of the best validation: highest accuracy; of equals the last, whose learning rate was lowest.
+
+    ``phase``: of a plan; what was best in the formats of an earlier one does not count.
+    """
 
     accuracy: float = -1.0
     loss: float = float("inf")
     step: int = 0
     weights: Weights = field(default_factory=dict)
+    phase: int = 0
 
 
 @dataclass

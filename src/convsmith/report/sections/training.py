@@ -38,7 +38,7 @@ def build(source: Source) -> dict[str, Any] | None:
         "arithmetic": _arithmetic(source),
         "waiting": _waiting(source),
         "finders": _finders(source),
-        "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows)) if chart["svg"]],
+        "charts": [chart for chart in (_loss(rows), _accuracy(rows), _rate(rows), _flips(rows), _dead(rows)) if chart["svg"]],
     }
 
 
@@ -121,3 +121,20 @@ def _rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
     curves = _curves(rows, {"learning rate": "lr"})
     svg = line_chart(curves, x_label="epoch", y_label="learning rate", label=label, y_zero=True)
     return {"title": "Learning rate", "svg": svg}
+
+
+def _flips(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
+    """Draw how many binary weights an update turns; nothing of other networks."""
+    label = f"Binary weights that change sign in an update, over epochs: {_last(rows, 'flips')}"
+    curves = _curves(rows, {"flips": "flips"})
+    svg = line_chart(curves, x_label="epoch", y_label="binary weights", label=label, y_format=units.axis_percent, y_zero=True)
+    return {"title": "Weights that change sign in an update", "svg": svg}
+
+
+def _dead(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Markup]:
+    """Draw dead channels of signs, and signs that pass no gradient; nothing of other networks."""
+    named = {"channels of one sign throughout a batch": "dead", "signs at or beyond 1, without a gradient": "saturated"}
+    label = f"Signs over epochs: dead channels {_last(rows, 'dead')}, without a gradient {_last(rows, 'saturated')}"
+    curves = _curves(rows, named)
+    svg = line_chart(curves, x_label="epoch", y_label="signs", label=label, y_format=units.axis_percent, y_most=1)
+    return {"title": "Dead channels and saturation", "svg": svg}
