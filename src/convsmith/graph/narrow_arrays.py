@@ -16,9 +16,10 @@ LEAST: Final = 64
 def narrow(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, list[Any]]]:
     """Return the arrays packed, and for each packed one what `widen` needs: its kind, bits, shape.
 
-    int8 codes whose magnitudes fit fewer bits become two's complement of that many, in a row from the lowest bit of each byte on. float32
-    numbers of one magnitude along the first axis, the weights of binary layers, become their signs, a bit each, after the magnitudes; those
-    that are all fp16 or all bf16 become these, bit for bit; infinities and NaN keep an array as it is.
+    int8 codes whose magnitudes fit fewer bits become two's complement of that many, in a row from the lowest bit of each byte on; those of
+    -1 and 1 alone one bit, set for -1. float32 numbers of one magnitude along the first axis, the weights of binary layers, become their
+    signs, a bit each, after the magnitudes; those that are all fp16 or all bf16 become these, bit for bit; infinities and NaN keep an
+    array as it is.
     """
     packed, described = dict(arrays), dict[str, list[Any]]()
     for name, array in arrays.items():
@@ -26,7 +27,9 @@ def narrow(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, lis
             continue
         if array.dtype == np.int8:
             bits = max(int(array.max()).bit_length(), int(~array.min()).bit_length() if array.min() < 0 else 0) + 1
-            if bits < 8:
+            if bits == 2 and np.all(np.abs(array) == 1):
+                packed[name], described[name] = np.packbits(array.reshape(-1) < 0, bitorder="little"), ["minus", 1, list(array.shape)]
+            elif bits < 8:
                 packed[name], described[name] = pack(array, bits), ["codes", bits, list(array.shape)]
         elif array.dtype == np.float32 and np.isfinite(array).all():
             found = _signs(array) or _half(array)
@@ -44,6 +47,9 @@ def widen(arrays: Mapping[str, Array], described: Mapping[str, Any]) -> dict[str
         array = whole[name]
         if kind == "codes":
             whole[name] = unpack(array, int(bits), int(np.prod(shape))).reshape(shape)
+        elif kind == "minus":
+            minus = np.unpackbits(array, bitorder="little")[: int(np.prod(shape))]
+            whole[name] = (1 - 2 * minus.astype(np.int8)).reshape(shape)
         elif kind == "signs":
             whole[name] = _numbers_of_signs(array, shape)
         elif kind == "fp16":

@@ -34,7 +34,7 @@ def write_onnx(shipped: Shipment, path: Path) -> tuple[Path, ...]:
 def write_qonnx(shipped: Shipment, path: Path) -> tuple[Path, ...]:
     """Write an ONNX file with Quant and BipolarQuant where the plan rounds."""
     assert shipped.plan is not None
-    network = write(shipped.plan.quant_nodes(shipped.folded, shipped.ranges))
+    network = write(shipped.plan.quant_nodes(shipped.graph, shipped.ranges))
     path.write_bytes(assemble(onnx.load_from_string(network), shipped).SerializeToString())
     return (path,)
 
