@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,6 +128,32 @@ def convolve_signs(
         y.reshape(-1).view(np.uint8), workspace, count,
     )  # fmt: skip
     return Signs(y, k) if packed else y
+
+
+def bind_convolution(
+    x_nhwc: Signs, weights: BinaryWeights, shape: ConvolutionShape, thresholds: Thresholds, *, threads: int | None = None
+) -> Callable[[], Signs]:
+    """Return a call that convolves what ``x_nhwc`` holds then into packed signs that it owns and the next call overwrites.
+
+    Nothing is checked or allocated in it, as in a compiled program: `convolve_signs` spends some 10 microseconds on that, more than the
+    smallest layers take.
+    """
+    first = convolve_signs(x_nhwc, weights, shape, thresholds=thresholds, threads=threads)
+    assert isinstance(first, Signs)
+    native, count = importlib.import_module("convsmith._native"), threads or processor_count()
+    workspace = np.empty(-(-workspace_bytes(shape, weights.planes, count, weights.level) // 8), np.uint64)
+    arguments = (
+        weights.level, sizes(shape), weights.planes, weights.border == "zero", np.ascontiguousarray(x_nhwc.words).reshape(-1),
+        weights.values, weights.base_k, weights.tap_sums_rsk.reshape(-1), 2, None, None,
+        np.ascontiguousarray(thresholds.direction_k, np.int32), np.ascontiguousarray(thresholds.threshold_k, np.int32),
+        first.words.reshape(-1).view(np.uint8), workspace, count,
+    )  # fmt: skip
+
+    def run() -> Signs:
+        native.binary_convolve(*arguments)
+        return first
+
+    return run
 
 
 def pack_groups(x_nhwc: Array, groups: int = 1, *, ternary: bool = False) -> Signs:
