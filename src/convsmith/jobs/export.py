@@ -71,7 +71,8 @@ def run(config: Config, record: runs.Record, *, dataset: Dataset | None = None) 
     record.progress("export", 0, 1)
     logits = training.score(network.module, split, network.preprocess, workers=config.workers)[rows]
     more = planned.planned(plan, network, dataset, config.workers)
-    graph, signs = (network.graph, {}) if own is None else (own[0], {"plan": own[1]})
+    graph = network.graph if own is None else own[0]
+    signs: dict[str, Any] = {} if own is None else {"plan": own[1]}
     expected = _planned_logits(config, network, split, rows, more) if more else logits
     temperature = analysis.fit_temperature(expected, split.labels[rows])
     abstention = analysis.choose_threshold(expected, split.labels[rows], config.trust, temperature=temperature)
