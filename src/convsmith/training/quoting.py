@@ -70,9 +70,7 @@ def quote(
     plan = planning.make_plan(config, feed, seconds, val_images, left_s)
     if calibration_s and config.batch != "full":
         with settings(config):
-            seconds[plan.arithmetic] = planning.steady(
-                module, config, feed, weights, plan.arithmetic, calibration_s, plan.steps, teacher
-            )
+            seconds[plan.arithmetic] = planning.steady(module, config, feed, weights, plan.arithmetic, calibration_s, plan.steps, teacher)
         plan = planning.make_plan(config, feed, seconds, val_images, left_s)
     step_s = seconds[plan.arithmetic] + (0 if resident else image_s * feed.size(0))
     validations = -(-plan.steps // plan.validate_every)
