@@ -102,6 +102,7 @@ def page(asked: Experiment, rows: list[Row], threads: int) -> bool:
         f"a machine shared with other work. Batches of {RECIPE['batch']}, a rate that rises and falls once, mirrored images moved by up "
         "to three pixels. The twin has a hard tanh where the other has signs, and float32 weights; the first convolution and the last "
         "layer are float32 in both.",
+        *_shortened(rows),
     ]
     text = "\n".join(lines) + "\n" + footer()
     (RESULTS / f"{NAME}.md").write_text(text)
@@ -109,6 +110,18 @@ def page(asked: Experiment, rows: list[Row], threads: int) -> bool:
     (RESULTS / f"{NAME}.json").write_text(json.dumps({"claims": [vars(v) for v in judged], "rows": found}, indent=1) + "\n")
     print(text)
     return all(verdict.holds for verdict in judged)
+
+
+def _shortened(rows: list[Row]) -> list[str]:
+    """Say how far the arms came where their trainings were ended early, the rate falling to zero from then on."""
+    least = min((row.epochs for row in rows), default=RECIPE["epochs"])
+    if least >= RECIPE["epochs"]:
+        return []
+    return [
+        "",
+        f"Both were ended early for want of processor time: after some 1.8 of {RECIPE['epochs']} epochs their schedules were shortened, so "
+        f"that the rate fell to zero by epoch {least:g}. The gap at {RECIPE['epochs']} epochs was not measured.",
+    ]
 
 
 if __name__ == "__main__":

@@ -54,10 +54,13 @@ def test_a_binary_network_trains_and_ships_as_one(tmp_path: Path, call: Call, ca
     assert [node.op for node in program.graph].count("BinaryConv") == 5
 
 
-def test_two_stages_with_a_teacher_end_as_a_network_of_signs(tmp_path: Path, call_json: Json) -> None:
+def test_two_stages_with_a_teacher_end_as_a_network_of_signs(tmp_path: Path, call: Call, call_json: Json) -> None:
     code, _ = call_json("train", "digits", "--model", "quicknet", "--epochs", 2, "--threads", 1, "--out", tmp_path / "teacher")
     assert code == 0
-    given = ("--model", "vgg_small", "--plan", "two-stage", "--epochs", 2, "--threads", 1, "--teacher", tmp_path / "teacher")
+    given: tuple[object, ...] = ("--model", "vgg_small", "--plan", "two-stage", "--epochs", 2, "--threads", 1)
+    given += ("--teacher", tmp_path / "teacher")
+    code, _, err = call("train", "digits", *given, "--size", 12, "--out", tmp_path / "larger")
+    assert code == 2 and "whose images are prepared alike, for example with the same --size" in err
     given += ("--set", "training.count_every=5")
     code, found = call_json("train", "digits", *given, "--out", tmp_path / "run")
     assert code == 0
@@ -72,18 +75,20 @@ def test_two_stages_with_a_teacher_end_as_a_network_of_signs(tmp_path: Path, cal
     assert found["result"]["val_accuracy"] == max(validated), "what was validated was a network of signs"
 
 
-def test_what_two_stages_and_teachers_refuse(tmp_path: Path, call: Call) -> None:
-    given = ("train", "digits", "--model", "vgg_small", "--out", tmp_path / "run")
-    code, _, err = call(*given, "--plan", "two-stage", "--epochs", 3)
-    assert code == 2 and "--plan two-stage has two stages of equal length and needs an even number of --epochs; 3 is given" in err
-    code, _, err = call(*given, "--plan", "two-stage", "--time", "10s")
-    assert code == 2 and "--plan two-stage trains a given number of epochs: give --epochs, and no --time" in err
-    code, _, err = call("train", "digits", "--model", "binaryconnect_mlp", "--plan", "two-stage", "--epochs", 2, "--out", tmp_path / "run")
-    assert code == 2 and "BinaryMLP has no signs between its layers, only binary weights: it is not trained in two stages" in err
-    teacher = tmp_path / "teacher"
-    assert call("train", "digits", "--model", "quicknet", "--size", 12, "--epochs", 0.1, "--threads", 1, "--out", teacher)[0] == 0
-    code, _, err = call(*given, "--teacher", teacher, "--epochs", 1)
-    assert code == 2 and "whose images are prepared alike, for example with the same --size" in err
+def test_what_two_stages_refuse(tmp_path: Path, call: Call) -> None:
+    def refused(model: str, *given: object) -> str:
+        code, _, err = call(
+            "train", "digits", "--model", model, "--plan", "two-stage", *given, "--out", tmp_path / f"run{len(given)}{model}"
+        )
+        assert code == 2
+        return err
+
+    even = "--plan two-stage has two stages of equal length and needs an even number of --epochs; 3 is given"
+    assert even in refused("vgg_small", "--epochs", 3)
+    assert "--plan two-stage trains a given number of epochs: give --epochs, and no --time" in refused(
+        "vgg_small", "--time", "9s", "--seed", 1
+    )
+    assert "BinaryMLP has no signs between its layers, only binary weights" in refused("binaryconnect_mlp", "--epochs", 2)
 
 
 def test_auto_is_no_network_of_signs(tmp_path: Path, call: Call) -> None:
