@@ -218,7 +218,8 @@ def write(data: dict[str, Any]) -> None:
         for batch in (1, 4, 16):
             rows = data["pieces"].get(f"{kind} {batch}")
             if rows:
-                lines += [f"## {title}, batch {batch}\n", *table(rows, data["peak"])]
+                note = data.get("notes", {}).get(f"{kind} {batch}")
+                lines += [f"## {title}, batch {batch}\n", *([note + "\n"] if note else []), *table(rows, data["peak"])]
     lines.append(footer(("convsmith", "torch", "numpy", "onnxruntime", "openvino")))
     (RESULTS / "convolutions.md").write_text("\n".join(lines))
 
@@ -244,6 +245,7 @@ def main() -> None:
             (peer, theirs), (name, mine) = best(rows[-1], False), best(rows[-1], True)
             print(*layer, "batch", batch, f"{peer} {theirs:.3f} ms, {name} {mine:.3f} ms: {theirs / mine:.2f}", flush=True)
             data["pieces"][f"{kind} {batch}"] = rows
+            data.get("notes", {}).pop(f"{kind} {batch}", None)
             path.write_text(json.dumps(data))
             write(data)
 

@@ -1,12 +1,12 @@
 """Claim: on real images the native engine names the class that PyTorch in float32 names, for every network of the zoo.
 
-84 photos of ImageNet for networks of photos (42 above 7 GMAC an image), 500 CIFAR-10 and 500 MNIST images for the others, each network at
+84 photos of ImageNet for networks of photos (21 above 7 GMAC an image), 500 CIFAR-10 and 500 MNIST images for the others, each network at
 the size of its source; then 34 networks of timm, which the zoo has not, on 16 photos of 128 pixels. Weights are the given ones where there
-are some; else drawn at random, with the statistics of batch norms from 32 other images, layers of networks without batch norm scaled to
-outputs of variance 1 (Mishkin, Matas 2015, arXiv 1511.06422), and the last layer scaled so that every class has a mean of 0 and a variance
-of 1: else one class would win every image and equality would mean nothing. Algorithms are chosen by rule, Winograd among them; batches of
-16, and the first 8 images one by one as well. A tie, where the two best scores of PyTorch differ by less than 1e-4, is counted apart.
-Nothing is timed. Needs CONVSMITH_DATA. Usage: engine_parity.py [--resume] [--state FILE] [network ...]
+are some; else drawn at random, with the statistics of batch norms from 32 other images (8 above 7 GMAC), layers of networks without batch
+norm scaled to outputs of variance 1 (Mishkin, Matas 2015, arXiv 1511.06422), and the last layer scaled so that every class has a mean of 0
+and a variance of 1: else one class would win every image and equality would mean nothing. Algorithms are chosen by rule, Winograd among
+them; batches of 16, and the first 8 images one by one as well. A tie, where the two best scores of PyTorch differ by less than 1e-4, is
+counted apart. Nothing is timed. Needs CONVSMITH_DATA. Usage: engine_parity.py [--resume] [--state FILE] [network ...]
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ def measured(name: str, root: Path, threads: int) -> dict[str, Any]:
     module, preprocess = opened(name, root)
     kind = "photos" if preprocess.height > 32 else "digits" if preprocess.channels == 1 else "cifar"
     large = name in models.ZOO and (models.ZOO[name].macs or 0) > LARGE
-    most = OTHER_PHOTOS if name.startswith("timm/") else PHOTOS // 2 if large else None
-    others, images = (data.prepare(found[:most], preprocess) for found in pictures(root, kind))
+    share = 4 if large else 1
+    most = OTHER_PHOTOS if name.startswith("timm/") else None
+    others, images = (data.prepare(found[: len(found) // share][:most], preprocess) for found in pictures(root, kind))
     if name not in WEIGHTS:
         normalise(module, torch.from_numpy(others))
 
