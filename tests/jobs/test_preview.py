@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convsmith import data, jobs
+from convsmith import data, jobs, runs
 from convsmith.errors import UsageError
+from convsmith.jobs import preparation, train
 from convsmith.jobs.preview import Config, draw
 from convsmith.training import Augment
 
@@ -30,9 +31,6 @@ def test_sheet_of_digits_has_the_plain_images_first(tmp_path: Path) -> None:
 
 
 def test_the_way_of_resizing_is_a_setting_of_preview_and_training(tmp_path: Path) -> None:
-    from convsmith import runs
-    from convsmith.jobs import preparation, train
-
     for name in ("a", "b"):
         (tmp_path / "wide" / name).mkdir(parents=True)
         for number in range(6):
@@ -54,3 +52,20 @@ def test_what_is_set_is_shown() -> None:
     np.testing.assert_array_equal(still[:, 4:100], still[:, 116:212])
     erased = draw(dataset.train, preprocess, Augment(erase=0.5, mixup=0.5, crop="resnet"), rows=2, epochs=1, seed=0)
     assert erased.shape == still.shape and not np.array_equal(erased[:, 116:212], still[:, 116:212])
+
+
+def test_presets_are_joined_and_leave_mirroring_to_the_images() -> None:
+    joined = Augment.model_validate("resnet+lighting+erase")
+    assert joined == Augment(crop="resnet", lighting=0.1, erase=0.25)
+    assert Augment.model_validate({"like": "photos+cifar", "rotate": 3}) == Augment(shift=0.125, rotate=3, scale=0.25, light=0.3)
+    with pytest.raises(ValueError, match=r"there is no augmentation 'resnt'; there are none, photos, .* Did you mean 'resnet'\?"):
+        Augment.model_validate("resnt")
+    for flip, told in (
+        (None, "images are not mirrored"),
+        (True, "images are mirrored as asked, though they speak against it"),
+        (False, ""),
+    ):
+        settings = {"augment": {"like": "erase"} | ({} if flip is None else {"flip": flip})}
+        prepared = preparation.prepare(train.Config(data="digits", training=settings), runs.Unrecorded())
+        choices = [row["choice"] for row in prepared.decisions if "mirrored" in row["choice"]]
+        assert choices == ([told] if told else []) and prepared.training.augment == Augment(erase=0.25, flip=bool(flip))

@@ -46,6 +46,18 @@ def test_images_that_are_never_seen_mirrored_are_not_mirrored() -> None:
     assert answer.share < 0.1 and not answer.allowed
 
 
+def test_spectrograms_are_not_mirrored() -> None:
+    """Tones that begin at once and die away, in eight places of frequency: backwards they would swell."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 8, 300)
+    x = 0.05 * rng.random((300, 16, 16, 1), dtype=np.float32)
+    for image, label, onset, decay in zip(x, labels, rng.integers(0, 8, 300), rng.uniform(0.15, 0.5, 300), strict=True):
+        time = np.arange(16) - onset
+        image[2 * label : 2 * label + 2, :, 0] += np.where(time < 0, 0, np.exp(-decay * time))
+    answer = compare(x, labels)
+    assert not answer.allowed, str(answer)
+
+
 def test_one_image_gives_no_evidence() -> None:
     assert not compare(np.zeros((1, 4, 4, 1), np.float32), np.zeros(1, np.int64)).allowed
 

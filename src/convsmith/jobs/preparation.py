@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from convsmith.interop.pretrained import Source
     from convsmith.jobs.train import Config
 
+MIRRORED, UNMIRRORED = "images are also mirrored", "images are not mirrored"
+"""How the sentences of training.choose on mirroring begin."""
+
 # which settings the sentences of training.choose are about, by how they begin
 _SPEAKS_OF = {
     "epochs": ("epochs",),
@@ -28,7 +31,7 @@ _SPEAKS_OF = {
     "optimizer": ("AdamW",),
     "learning_rate": ("AdamW",),
     "schedule": ("AdamW",),
-    "augment": ("mirrored", "photos", "small images"),
+    "augment": ("photos", "small images"),
     "class_weights": ("the largest class",),
 }
 
@@ -75,7 +78,7 @@ def _prepare(config: Config, listener: runs.Listener) -> Prepared:
         decisions.append({"stage": "model", "choice": model, "reason": why_model})
     asked = wanted(config)
     chosen, reasons = training.choose(dataset, preprocess, config.time, model)
-    decisions += [_decision("training", reason) for reason in reasons if not _overruled(reason, asked)]
+    decisions += [_decision("training", _spoken(reason, asked)) for reason in reasons if not _overruled(reason, asked)]
     for decision in decisions:
         listener.event("decision", **decision)
     settings = validate(Training, merge(_fitting(chosen, asked), asked))
@@ -117,7 +120,7 @@ def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener
             decisions.append({"stage": "strategy", "choice": f"block {block}", "reason": why})
         asked_too = {"epochs": 0, "batch": 0, "learning_rate": 0, **asked}
         reasons = tuple(reason for reason in reasons if not _overruled(reason, asked_too))
-    decisions += [_decision("training", reason) for reason in reasons if not _overruled(reason, asked)]
+    decisions += [_decision("training", _spoken(reason, asked)) for reason in reasons if not _overruled(reason, asked)]
     for decision in decisions:
         listener.event("decision", **decision)
     settings = validate(Training, merge(_fitting(chosen, asked), asked))
@@ -230,4 +233,14 @@ def _fitting(chosen: Training, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overruled(reason: str, asked: Mapping[str, Any]) -> bool:
     """Tell whether a sentence gives the reason of a setting that was asked for otherwise."""
+    flip = asked.get("augment", {}).get("flip")
+    if reason.startswith((MIRRORED, UNMIRRORED)):
+        return flip is False or (bool(flip) and reason.startswith(MIRRORED))
     return any(word in reason.partition(":")[0] for key, words in _SPEAKS_OF.items() if key in asked for word in words)
+
+
+def _spoken(reason: str, asked: Mapping[str, Any]) -> str:
+    """Return a sentence as it is told; that images must not be mirrored is told also where it was asked for."""
+    if reason.startswith(UNMIRRORED) and asked.get("augment", {}).get("flip"):
+        return f"images are mirrored as asked, though they speak against it{reason.removeprefix(UNMIRRORED)}"
+    return reason

@@ -9,6 +9,7 @@ import numpy as np
 from convsmith.data.dataset import Dataset
 from convsmith.data.preprocess import Preprocess
 from convsmith.training import mirroring
+from convsmith.training.augment_presets import PRESETS
 from convsmith.training.config import Augment, Schedule, Training
 
 SMALL_SIDE = 64
@@ -97,7 +98,7 @@ def _augment(dataset: Dataset, preprocess: Preprocess, small: bool, hurried: boo
     reasons = [f"images are {'also mirrored' if answer.allowed else 'not mirrored'}: {answer}"]
     if not small:
         reasons.append("photos: moved, turned, scaled and lit at random, because the same thing may stand anywhere")
-        return Augment(flip=answer.allowed, shift=0.1, rotate=10, scale=0.25, light=0.3), reasons
+        return Augment(flip=answer.allowed, **PRESETS["photos"]), reasons
     shift = max(1 / 14, 1 / min(preprocess.height, preprocess.width))
     if hurried:
         reasons.append("small images, little time: moved by a few pixels only, since each is seen a few times only")
@@ -106,7 +107,7 @@ def _augment(dataset: Dataset, preprocess: Preprocess, small: bool, hurried: boo
         reasons.append("small images: moved by up to a fourteenth of the side, at least a pixel")
         return Augment(flip=True, shift=shift), reasons
     reasons.append("small images that differ from their mirror images, as characters do: moved, turned, scaled and slanted a little")
-    return Augment(shift=1 / 14, rotate=10, scale=0.1, shear=0.1), reasons
+    return Augment(**PRESETS["characters"]), reasons
 
 
 def _balance(dataset: Dataset) -> tuple[Literal["none", "balanced"], list[str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from convsmith.training.augment_presets import joined
 from convsmith.training.transfer import Transfer
 
 ScheduleKind = Literal["constant", "step", "multistep", "exponential", "inverse", "polynomial", "sigmoid", "cosine", "one_cycle", "linear"]
@@ -46,9 +48,22 @@ class Schedule(BaseModel):
 
 
 class Augment(BaseModel):
-    """Random changes of each training image, drawn anew every epoch from (seed, epoch, image), so that any run repeats them."""
+    """Random changes of each training image, drawn anew every epoch from (seed, epoch, image), so that any run repeats them.
+
+    The name of a preset, or several joined by ``+``, stands for its changes, alone or as ``like`` beside others: every other change is then
+    off, but mirroring, which the images decide.
+    """
 
     model_config = _FROZEN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _presets(cls, given: Any) -> Any:
+        fields = {"like": given} if isinstance(given, str) else given
+        if not isinstance(fields, Mapping) or "like" not in fields:
+            return given
+        off = {name: field.default for name, field in cls.model_fields.items() if name not in ("flip", "flip_vertical")}
+        return off | joined(str(fields["like"])) | {name: value for name, value in fields.items() if name != "like"}
 
     flip: bool | Literal["alternate"] = Field(
         default=False,

@@ -138,6 +138,7 @@ class _Trainer:
         self.module.train()
         self.fed_at = time.perf_counter()
         self.feed.take_waits()
+        self.updater.take_preparing()
         while (stopped := self._stops(run, interrupt)) is None:
             self._update(run)
             self._keep(run)
@@ -182,10 +183,11 @@ class _Trainer:
         self.voice.event("epoch", **page)
 
     def _tell_waiting(self) -> None:
-        """Tell how long the training waited for its images since the last epoch, and what the decoding threads did."""
+        """Tell how long the training waited for, changed and copied images since the last epoch, and what the decoding threads did."""
         now, waits = time.perf_counter(), self.feed.take_waits()
         elapsed = now - self.fed_at
-        self.voice.event("feed", elapsed_s=round(elapsed, 4), resident=self.feed.resident, **waits.to_dict())
+        preparing = {name: round(seconds, 4) for name, seconds in vars(self.updater.take_preparing()).items()}
+        self.voice.event("feed", elapsed_s=round(elapsed, 4), resident=self.feed.resident, **waits.to_dict(), **preparing)
         self.fed_at = now
 
     def _validate(self, run: Run, page: dict[str, Any]) -> None:

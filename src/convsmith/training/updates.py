@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Arithmetic:
         return f"{self.precision}, {'NHWC' if self.channels_last else 'NCHW'}{threads}"
 
 
+@dataclass
+class Preparing:
+    """Seconds in which the training itself, and not the threads that decode for it, brought images to the network."""
+
+    copy_s: float = 0.0
+    augment_s: float = 0.0
+
+
 class Updater:
     """A network with its optimizer and running mean."""
 
@@ -68,6 +77,7 @@ class Updater:
         self.optimizer = inner if self.emulated is None else PlannedOptimizer(inner, self.emulated, constrain)
         self.anchors = [(p, p.detach().clone()) for block in self.blocks[:-1] for p in block.parameters] if config.transfer.anchor else []
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
+        self.preparing = Preparing()
         self._network: nn.Module = self.emulated or module
 
     def compute_in(self, arithmetic: Arithmetic) -> None:
@@ -154,18 +164,7 @@ class Updater:
 
         What the teacher says of the same images stays in ``wanted``.
         """
-        x_nchw = augmented(
-            part.x_nhwc.to(self.device, non_blocking=True),
-            part.indices,
-            self.config.augment,
-            self.preprocess,
-            seed=self.config.seed,
-            epoch=part.epoch,
-            channels_last=self.arithmetic.channels_last,
-            axes=self.axes,
-            placed=part.placed,
-        )
-        x_nchw, mixture = mixed(x_nchw, part.indices, self.config.augment, seed=self.config.seed, epoch=part.epoch)
+        x_nchw, mixture = self._prepared(part)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.precision == "bfloat16"):
             drop = self.config.drop_connect
             logits = noise.with_dropped_connections(self.module, drop, x_nchw) if drop else self._network(x_nchw)
@@ -173,6 +172,33 @@ class Updater:
                 with torch.no_grad():
                     self.wanted = self.teacher(x_nchw)
         return logits, part.labels.to(self.device, non_blocking=True), mixture
+
+    def _prepared(self, part: Part) -> tuple[torch.Tensor, Mixture | None]:
+        """Return the images of a part as the network reads them, and what was mixed into them."""
+        began = time.perf_counter()
+        x_nhwc = part.x_nhwc.to(self.device, non_blocking=True)
+        copied = time.perf_counter()
+        seed, epoch, augment = self.config.seed, part.epoch, self.config.augment
+        x_nchw = augmented(
+            x_nhwc,
+            part.indices,
+            augment,
+            self.preprocess,
+            seed=seed,
+            epoch=epoch,
+            channels_last=self.arithmetic.channels_last,
+            axes=self.axes,
+            placed=part.placed,
+        )
+        x_nchw, mixture = mixed(x_nchw, part.indices, augment, seed=seed, epoch=epoch)
+        self.preparing.copy_s += copied - began
+        self.preparing.augment_s += time.perf_counter() - copied
+        return x_nchw, mixture
+
+    def take_preparing(self) -> Preparing:
+        """Return what bringing the images took since this was asked last; on a GPU the time to ask for it, not that of the work."""
+        taken, self.preparing = self.preparing, Preparing()
+        return taken
 
 
 def momentum(config: Training, progress: float) -> float:

@@ -43,18 +43,19 @@ def build(source: Source) -> dict[str, Any] | None:
 
 
 def _waiting(source: Source) -> str:
-    """Tell how much of the time the training waited for its images and what the threads did, "" of runs without the figures."""
+    """Tell how long the training waited for, changed and copied its images and what the threads did, "" of runs without the figures."""
     events = source.kinds("feed")
     elapsed = sum(float(event.get("elapsed_s", 0)) for event in events)
     if not elapsed:
         return ""
-    share = sum(float(event.get("waited_s", 0)) for event in events) / elapsed
-    spent = {word: sum(float(event.get(key, 0)) for event in events) for word, key in STEPS.items()}
-    total = sum(spent.values())
-    told = ", ".join(f"{word} {units.percent(seconds / total)}" for word, seconds in spent.items()) if total else ""
+    seconds = {key: sum(float(event.get(key, 0)) for event in events) for key in ("waited_s", "augment_s", "copy_s", *STEPS.values())}
+    share = {key: units.percent(min(1.0, value / elapsed)) for key, value in seconds.items()}
+    total = sum(seconds[key] for key in STEPS.values())
+    told = ", ".join(f"{word} {units.percent(seconds[key] / total)}" for word, key in STEPS.items()) if total else ""
     where = "all in memory" if all(event.get("resident") for event in events) else "decoded while it trained"
     busy = f"; the decoding threads spent theirs on {told}" if told else ""
-    return f"It waited {units.percent(min(1.0, share))} of its time for images ({where}){busy}."
+    own = f", {share['augment_s']} augmenting and {share['copy_s']} copying them" if any("augment_s" in event for event in events) else ""
+    return f"It spent {share['waited_s']} of its time waiting for images ({where}){own}{busy}."
 
 
 def _arithmetic(source: Source) -> str:
