@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from convsmith import jobs, models, runs
 from convsmith.errors import UsageError
-from convsmith.jobs import probe, trained, transfer
+from convsmith.jobs import preparation, probe, train, trained, transfer
 from convsmith.training import Training
 
 
@@ -39,7 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_linear_moves_the_head_alone_and_the_run_is_whole(photos: Path, weights: Path, tmp_path: Path) -> None:
-    settings = {"data": str(photos), "weights": str(weights), "threads": 1}
+    settings = {"data": str(photos), "weights": str(weights), "threads": 1, "strategy": "linear"}
     outcome = jobs.perform("train", settings, out=tmp_path / "run")
     assert outcome.folder
     run = runs.open(outcome.folder)
@@ -48,14 +48,23 @@ def test_linear_moves_the_head_alone_and_the_run_is_whole(photos: Path, weights:
     assert (described["name"], described["source"]["path"]) == ("resnet20", str(weights))
     stages = {row["stage"]: row for row in run.read_json("decisions.json")}
     assert stages["weights"]["choice"] == "resnet20"
-    # colours are seen by the first stage already; what is chosen is told with its numbers
-    assert stages["strategy"]["choice"] == "linear" and "images a class are little" in stages["strategy"]["reason"]
+    assert stages["strategy"] == {"stage": "strategy", "choice": "linear", "reason": "as asked"}
     before, after = load_file(weights), load_file(outcome.folder / "weights.safetensors")
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"linear.weight", "linear.bias"}
     loaded = trained.load(run)
     assert torch.equal(loaded.module.state_dict()["linear.weight"], after["linear.weight"])
     # the input is that of the source, not of the images
     assert loaded.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+def test_auto_does_what_the_probe_recommends_and_minds_the_time(photos: Path, weights: Path) -> None:
+    settings = {"data": str(photos), "weights": str(weights), "threads": 1, "epochs": 1}
+    for time_s, strategy in ((None, "wise"), (0.5, "linear")):
+        prepared = preparation.prepare(train.Config.model_validate(settings | {"time": time_s}), runs.Unrecorded())
+        told = {row["stage"]: row for row in prepared.decisions}["strategy"]
+        assert told["choice"] == strategy and "images a class are little" in told["reason"]
+        assert ("wise would take" in told["reason"]) == (time_s is not None)
+        assert prepared.training.transfer.blend == (0.5 if strategy == "wise" else 0)
 
 
 @pytest.mark.parametrize("strategy", ["head_first", "fine_tune", "full"])

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 from convsmith.data.preprocess import Preprocess
-from convsmith.training import Training, big_transfer, fit
+from convsmith.training import Training, big_transfer, fit, score
 from convsmith.training.big_transfer import hyperrule
 from convsmith.training.blocks import blocks
 from convsmith.training.features import Features, extract, extract_below, head_of, stages_of
@@ -114,9 +114,26 @@ def test_the_head_learns_alone_first_and_blocks_follow_from_the_top(dataset, pre
     assert all(p.requires_grad for p in module.parameters()) and module.features[0][1].training
 
 
+def test_a_blend_answers_by_the_first_and_the_last_weights(dataset, preprocess) -> None:
+    first, last = state(Deep()), {}
+    for blend in (0.0, 0.25):
+        config = Training(epochs=1, transfer={"strategy": "full", "freeze_norm": True, "blend": blend}, **FAST)
+        found = fit(Deep(), dataset, config, preprocess=preprocess)
+        if not blend:
+            last = state(found.module)
+    blended = found.module.state_dict()
+    assert changed(last, found.module) == changed(last, Deep())
+    for name, value in blended.items():
+        expected = 0.25 * first[name] + 0.75 * last[name] if value.is_floating_point() else last[name]
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7)  # one rounding more or less of a sum of two
+    assert found.best_accuracy == float((score(found.module, dataset.val, preprocess).argmax(1) == dataset.val.labels).mean())
+    with pytest.raises(ValueError, match=r"transfer.blend is not for training under a plan"):
+        Training(transfer={"blend": 0.5}, plan={"rules": []})
+
+
 @pytest.mark.parametrize("kind", ["head_first", "fine_tune"])
 def test_resume_ends_as_if_it_had_never_stopped(kind: str, dataset, preprocess, stopped_and_resumed, tmp_path) -> None:
-    config = Training(epochs=4, optimizer="adamw", checkpoint_s=0, transfer={"strategy": kind, "anchor": 0.1}, **FAST)
+    config = Training(epochs=4, optimizer="adamw", checkpoint_s=0, transfer={"strategy": kind, "anchor": 0.1, "blend": 0.5}, **FAST)
     whole = fit(Deep(), dataset, config, preprocess=preprocess)
     again = stopped_and_resumed(Deep, config, tmp_path, 11)
     assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in whole.module.state_dict().items())
@@ -196,24 +213,30 @@ def stage(name: str, accuracy: float, error: float = 0.01) -> StageScore:
 
 
 @pytest.mark.parametrize(
-    ("per_class", "early", "last", "strategy", "where"),
+    ("per_class", "early", "last", "allowed", "strategy", "where"),
     [
-        (20, 0.6, 0.8, "linear", "last"),
-        (20, 0.9, 0.8, "linear_on_stage", "early"),
-        (500, 0.6, 0.8, "fine_tune", "last"),
-        (500, 0.9, 0.8, "full", "early"),
-        (20, 0.5, 0.5, "scratch", "early"),
+        (20, 0.6, 0.8, None, "wise", "last"),
+        (20, 0.9, 0.8, None, "wise", "early"),
+        (500, 0.6, 0.8, None, "full", "last"),
+        (500, 0.9, 0.8, 9.0, "full", "early"),
+        (20, 0.6, 0.8, 5.0, "fine_tune", "last"),
+        (20, 0.6, 0.8, 3.0, "linear", "last"),
+        (20, 0.9, 0.8, 3.0, "linear_on_stage", "early"),
+        (500, 0.6, 0.8, 0.5, "linear", "last"),
+        (20, 0.5, 0.5, None, "scratch", "early"),
     ],
 )
-def test_the_matrix_of_little_and_much_similar_and_different(per_class: int, early: float, last: float, strategy: str, where: str) -> None:
-    labels = np.repeat(np.arange(2), per_class)
-    features = Features(("early", "last"), {}, {}, labels, 60.0)
-    found = recommend((stage("early", early), stage("last", last)), features)
+def test_the_matrix_of_little_and_much_similar_and_different_and_the_time(
+    per_class: int, early: float, last: float, allowed: float | None, strategy: str, where: str
+) -> None:
+    features = Features(("early", "last"), {}, {}, np.repeat(np.arange(2), per_class), 60.0)
+    minutes = {"wise": 8.0, "full": 8.0, "fine_tune": 4.0, "linear": 1.0, "linear_on_stage": 1.0}
+    scores = (stage("early", early), stage("last", last))
+    found = recommend(scores, features, minutes=minutes, allowed=allowed)
     assert (found.strategy, found.stage) == (strategy, where)
     assert f"{per_class} images a class are {'little' if per_class < 100 else 'much'}" in found.reason
-    assert found.minutes > 0
-    small = recommend((stage("early", early), stage("last", last)), features, shrunk=True)
-    assert small.strategy == ("scratch" if strategy == "scratch" else "full")
+    assert found.minutes == minutes.get(strategy, 60.0)
+    assert ("would take 8 minutes of" in found.reason) == (allowed is not None and allowed < 8)
 
 
 def test_grey_images_reach_a_colour_network() -> None:

@@ -98,10 +98,12 @@ def _prepare_transfer(config: Config, source: Source, dataset: Dataset, listener
     decisions = [{"stage": "weights", "choice": source.model, "reason": "; ".join(source.reasons)}]
     reason = "as asked"
     if strategy in ("auto", "linear_on_stage"):
-        probed = transfer.probe(source, dataset, preprocess, workers=config.workers)
+        probed = transfer.probe(source, dataset, preprocess, workers=config.workers, time_s=config.time)
         found = probed.recommendation
         reason = f"{found.reason}; {probed.evidence}: about {found.minutes:.2g} minutes" if strategy == "auto" else "as asked"
         strategy = found.strategy if strategy == "auto" else strategy
+        if strategy == "wise" and config.plan is not None:
+            strategy, reason = "full", f"{reason}; under a plan weights are codes, which have no mean"
         if strategy == "linear_on_stage":
             stage = max(probed.scores, key=lambda score: score.accuracy).stage
             source, reason = transfer.cut_at(source, stage, probed.scores[-1].stage), f"{reason}; on stage {stage}"

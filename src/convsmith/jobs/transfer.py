@@ -25,6 +25,7 @@ Strategy = Literal[
     "head_first",
     "fine_tune",
     "full",
+    "wise",
     "lp_ft",
     "surgical",
     "l2_sp",
@@ -44,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "head_first": {"epochs": 15.0, "learning_rate": 1e-3},
     "fine_tune": {"epochs": 15.0, "learning_rate": 1e-3},
     "full": {"epochs": 20.0, "learning_rate": 2e-3},
+    "wise": {"epochs": 20.0, "learning_rate": 2e-3},
     "lp_ft": {"epochs": 15.0, "learning_rate": 2e-4},
     "surgical": {"epochs": 15.0, "learning_rate": 2e-4},
     "l2_sp": {"epochs": 20.0, "learning_rate": 2e-3},
@@ -51,10 +53,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 # what a strategy adds to its own name
-TRANSFER: dict[str, dict[str, Any]] = {"l2_sp": {"anchor": 0.01}, "layer_decay": {"layer_decay": 0.75}}
-
-SHRUNK = 0.6
-"""Part of the weights' own input below which features no longer fit as they are."""
+TRANSFER: dict[str, dict[str, Any]] = {
+    "l2_sp": {"anchor": 0.01},
+    "layer_decay": {"layer_decay": 0.75},
+    # the statistics of two networks have no mean that is those of their mean
+    "wise": {"strategy": "full", "blend": 0.5, "freeze_norm": True},
+}
 
 FEW_IMAGES = 2000
 """Training images below which batch norm keeps the statistics of the given weights."""
@@ -93,8 +97,10 @@ def open_source(weights: Path | str, model: str, convention: str, dataset: Datas
     return pretrained.settle(source, [split.image(len(split) * place // count) for place in range(count)])
 
 
-def probe(source: Source, dataset: Dataset, preprocess: Preprocess, *, mirror: bool = True, workers: int = 0) -> Probe:
-    """Extract the features of every stage of a source on the training images once and score them."""
+def probe(
+    source: Source, dataset: Dataset, preprocess: Preprocess, *, mirror: bool = True, workers: int = 0, time_s: float | None = None
+) -> Probe:
+    """Extract the features of every stage of a source on the training images once and score them; ``time_s``: what training may take."""
     from convsmith.interop import pretrained
     from convsmith.training import features, probing
 
@@ -102,10 +108,8 @@ def probe(source: Source, dataset: Dataset, preprocess: Preprocess, *, mirror: b
     stages = features.stages_of(network, preprocess)
     found = features.extract(network, dataset.train, preprocess, stages, mirror=mirror, workers=workers)
     scores = probing.score_stages(found)
-    recommended = probing.recommend(scores, found, shrunk=preprocess.height < SHRUNK * source.convention.height)
     minutes, evidence = predict_minutes(network, dataset, preprocess, found.seconds)
-    if recommended.strategy in minutes:
-        recommended = dataclasses.replace(recommended, minutes=minutes[recommended.strategy])
+    recommended = probing.recommend(scores, found, minutes=minutes, allowed=None if time_s is None else time_s / 60)
     return Probe(found, scores, recommended, minutes, evidence)
 
 

@@ -227,6 +227,8 @@ class Training(BaseModel):
         from convsmith.precision.plan import Plan
         from convsmith.precision.rule import LEARNED
 
+        if self.transfer.blend:
+            raise ValueError("transfer.blend is not for training under a plan, whose weights are codes; set transfer.blend=0")
         plan = Plan.from_dict(self.plan or {})
         rules = [rule for phase in range(len(plan.phases) + 1) for rule in plan.rules_of(phase)]
         if self.precision == "bfloat16":

@@ -104,7 +104,7 @@ class _Trainer:
         val = dataset.splits.get("val")
         self.validation = Validation(val, preprocess, config, self.weights, team) if val is not None and len(val) else None
         self.updater = Updater(module, config, preprocess, self.weights, team, self.feed.colour_axes, teacher)
-        self.shadow = copy.deepcopy(module) if config.ema and config.plan is None else module
+        self.shadow = copy.deepcopy(module) if (config.ema or config.transfer.blend) and config.plan is None else module
         self.identity = identity(config, dataset.train, preprocess)
         val_images = len(self.validation.split) if self.validation else 0
         self.pace = planning.Pace(config.time_s or 0.0, planning.validation_steps(val_images, self.feed))
@@ -191,7 +191,7 @@ class _Trainer:
         self.fed_at = now
 
     def _validate(self, run: Run, page: dict[str, Any]) -> None:
-        source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
+        source = self.updater.answering()
         phase = self.updater.emulated.clock.phase if self.updater.emulated else 0
         if phase != run.best.phase:
             run.best, run.stale = Best(phase=phase), 0
@@ -213,8 +213,8 @@ class _Trainer:
         if emulated:
             with ema.lent(self.module) if ema else nullcontext():
                 return validation.measure(emulated, channels_last=channels_last)
-        if ema:
-            self.shadow.load_state_dict(ema.weights)
+        if self.shadow is not self.module:
+            self.shadow.load_state_dict(self.updater.answering())
         return validation.measure(self.shadow, channels_last=channels_last)
 
     def _replan(self, run: Run) -> None:
@@ -230,7 +230,7 @@ class _Trainer:
         count = self.config.snapshots
         number = snapshots.due(run.plan.at(run.step), count)
         if self.folder and number > snapshots.due(run.plan.at(run.step - 1), count):
-            source = self.updater.ema.weights if self.updater.ema else self.module.state_dict()
+            source = self.updater.answering()
             name = snapshots.path(self.folder, number).name
             self._write(name, {"model": weights_of(source), "step": run.step})
             self.voice.event("snapshot", file=name, epoch=run.epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from convsmith.training.transferability import cross_validated, log_evidence, sh
 LITTLE = 100
 """Training images a class below which data counts as little: BiT and the 20-image protocols of the literature lie below, CIFAR above."""
 
-STRATEGIES = ("linear", "linear_on_stage", "fine_tune", "full", "scratch")
+STRATEGIES = ("linear", "linear_on_stage", "fine_tune", "wise", "full", "scratch")
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,15 @@ def _with_outputs(network: nn.Module, classes: int) -> nn.Module:
     return copied
 
 
-def recommend(scores: tuple[StageScore, ...], features: Features, *, shrunk: bool = False) -> Recommendation:
-    """Return what the measurement asks for: the matrix of little or much data, similar or different.
+def recommend(
+    scores: tuple[StageScore, ...], features: Features, *, minutes: Mapping[str, float] | None = None, allowed: float | None = None
+) -> Recommendation:
+    """Return what the measurement asks for: the matrix of little or much data, similar or different, and of the time there is.
 
     Similar: a classifier on the last stage is as good as on any, within one standard error. Different: an earlier stage is better. Little:
-    fewer than 100 images a class. Features no better than chance ask for training from scratch. ``shrunk``: the input is much smaller than
-    that of the weights, whose features then fit worse than the scores of a linear classifier tell: everything learns a little.
+    fewer than 100 images a class. Features no better than chance ask for training from scratch. Otherwise everything learns, with few
+    images answering half by the weights before: that was the best or nearly so wherever all strategies were run. Only where its predicted
+    ``minutes`` are more than ``allowed``, the top is fine-tuned, or a linear classifier put on the stage that is best for it.
     """
     labels = features.labels
     counts = np.bincount(labels)
@@ -94,25 +98,32 @@ def recommend(scores: tuple[StageScore, ...], features: Features, *, shrunk: boo
     best, last = max(scores, key=lambda score: score.accuracy), scores[-1]
     similar = last.accuracy >= best.accuracy - best.error
     little = per_class < LITTLE
-    pass_s = features.seconds / (2 if features.mirrored else 1)
     data = f"{per_class} images a class are {'little' if little else 'much'}"
     told = (
         f"{last.stage} gives {100 * last.accuracy:.1f} %, the best stage {best.stage} {100 * best.accuracy:.1f} +- {100 * best.error:.1f} %"
     )
+    costs = _guessed_minutes(features) | dict(minutes or {})
     if best.accuracy <= chance + 2 * best.error:
-        return Recommendation(
-            "scratch", best.stage, pass_s, f"{data}; {told}, no better than the {100 * chance:.1f} % of the largest class"
-        )
-    # a forward and a backward pass are three forward passes, for some 20 epochs
-    minutes = 3 * pass_s * 20 / 60
-    if shrunk:
-        return Recommendation(
-            "full", best.stage, minutes, f"{data}; {told}; the input is smaller than that of the weights: fine-tune everything"
-        )
-    if little:
-        strategy = "linear" if similar else "linear_on_stage"
-        end = "similar to the source: a linear classifier on top" if similar else "different: a linear classifier on an earlier stage"
-        return Recommendation(strategy, last.stage if similar else best.stage, 2 * pass_s / 60, f"{data}; {told}: {end}")
-    if similar:
-        return Recommendation("fine_tune", best.stage, minutes, f"{data}; {told}, similar to the source: fine-tune, the top most")
-    return Recommendation("full", best.stage, minutes, f"{data}; {told}, different: fine-tune everything from the given weights")
+        why = f"{data}; {told}, no better than the {100 * chance:.1f} % of the largest class"
+        return Recommendation("scratch", best.stage, costs["scratch"], why)
+    why = f"{data}; {told}: {'similar to the source' if similar else 'different from the source'}"
+    head = "linear" if similar else "linear_on_stage"
+    stage = last.stage if similar else best.stage
+    halfway = ", and answer by the mean of the weights before and after"
+    ladder = {
+        "wise" if little else "full": f"fine-tune everything{halfway if little else ''}",
+        "fine_tune": "fine-tune, the top most",
+        head: f"a linear classifier on {stage}",
+    }
+    fitting = [name for name in ladder if allowed is None or costs[name] <= allowed]
+    strategy = fitting[0] if fitting else head
+    if strategy != next(iter(ladder)):
+        first = next(iter(ladder))
+        why += f"; {first} would take {costs[first]:.2g} minutes of {allowed:.2g}"
+    return Recommendation(strategy, stage if strategy == head else best.stage, costs[strategy], f"{why}; {ladder[strategy]}")
+
+
+def _guessed_minutes(features: Features) -> dict[str, float]:
+    """Return minutes by the pass over the images alone: a forward and a backward pass are three of them, for some 20 epochs."""
+    pass_min = features.seconds / (2 if features.mirrored else 1) / 60
+    return dict.fromkeys(STRATEGIES, 60 * pass_min) | {"linear": 2 * pass_min, "linear_on_stage": 2 * pass_min}

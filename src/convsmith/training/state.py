@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ class Run:
         return self.step / self.plan.steps_per_epoch
 
 
-def weights_of(source: Weights) -> Weights:
+def weights_of(source: Mapping[str, torch.Tensor]) -> Weights:
     """Return a copy of a state dict on the processor."""
     return {name: value.detach().to("cpu", copy=True) for name, value in source.items()}
 
@@ -64,6 +65,7 @@ def pack(run: Run, updater: Updater, identity: dict[str, Any]) -> State:
         "optimizer": updater.optimizer.state_dict(),
         "emulation": updater.emulated.get_extra_state() if updater.emulated else None,
         "ema": updater.ema.weights if updater.ema else None,
+        "first": updater.first,
     }
 
 
@@ -78,5 +80,7 @@ def unpack(state: State, updater: Updater) -> Run:
     if updater.ema:
         for name, value in state["ema"].items():
             updater.ema.weights[name].copy_(value)
+    if updater.first is not None:
+        updater.first = {name: value.to(updater.device) for name, value in state["first"].items()}
     fields = {name: state[name] for name in ("step", "history", "stale", "elapsed_s", "loss_sum", "correct", "seen")}
     return Run(plan=plan, best=Best(**state["best"]), **fields)

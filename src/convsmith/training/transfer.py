@@ -40,6 +40,9 @@ class Transfer(BaseModel):
         description="Factor of the learning rate from each block to the one below; replaces the thirds when below 1",
     )
     freeze_norm: bool = Field(default=False, description="Batch norm keeps the statistics of the given weights everywhere")
+    blend: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the first weights, the head's too, in those that answer (WiSE-FT); 0 is off"
+    )
     anchor: float = Field(
         default=0.0, ge=0, description="Pull towards the given weights instead of weight decay, all but the last layer (L2-SP); 0 is off"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -77,6 +77,7 @@ class Updater:
         self.optimizer = inner if self.emulated is None else PlannedOptimizer(inner, self.emulated, constrain)
         self.anchors = [(p, p.detach().clone()) for block in self.blocks[:-1] for p in block.parameters] if config.transfer.anchor else []
         self.ema = optimizers.Ema(module, config.ema) if config.ema else None
+        self.first = {name: value.detach().clone() for name, value in module.state_dict().items()} if config.transfer.blend else None
         self.preparing = Preparing()
         self._network: nn.Module = self.emulated or module
 
@@ -158,6 +159,17 @@ class Updater:
         for parameter, start in self.anchors:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - start, alpha=self.config.transfer.anchor)
+
+    def answering(self) -> Mapping[str, torch.Tensor]:
+        """Return the weights that are validated and kept: the last or their running mean, blended with the first where that is asked for.
+
+        References: Wortsman et al. 2022, Robust fine-tuning of zero-shot models, arXiv 2109.01903, section 3.
+        """
+        last: Mapping[str, torch.Tensor] = self.ema.weights if self.ema else self.module.state_dict()
+        if self.first is None:
+            return last
+        share, first = self.config.transfer.blend, self.first
+        return {name: torch.lerp(value, first[name], share) if value.is_floating_point() else value for name, value in last.items()}
 
     def forward(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, Mixture | None]:
         """Return logits and labels of one part as the network sees it in training, and what was mixed into its images.
