@@ -96,7 +96,7 @@ def test_probe_scores_stages_and_draws(photos: Path, weights: Path, tmp_path: Pa
     assert all(row["accuracy"] > 0.9 for row in outcome.result["stages"])
     assert (tmp_path / "depth.svg").read_text().startswith("<svg ")
     text = probe.lines(outcome.result)
-    for word in ("LogME", "H-score", "layer2.2", "linear on", "minutes", "its input is that of torchvision"):
+    for word in ("LogME", "H-score", "layer2.2", "mean of the weights before and after", "minutes", "its input is that of torchvision"):
         assert word in text
 
 
