@@ -28,7 +28,7 @@ def test_a_search_writes_its_plan_and_says_what_it_spent(run: Path) -> None:
     assert stored["chosen"]["cost"] <= stored["uniform"]["cost"] < stored["cost"]["float32"]
     assert stored["confirmed"]["n"] == 359 and stored["part"] == "val"
     text = precision_search.lines(outcome.result)
-    assert "plans scored for the answer and" in text and "one backward pass scored all layers." in text
+    assert " images for the answer and " in text and "one backward pass scored all layers." in text
     assert not (run / precision_search.POINTS).exists()
     assert runs.open(run).status == "finished"
 

@@ -139,8 +139,8 @@ def lines(result: Mapping[str, Any]) -> str:
             compared.append([f"{name}{point['format']}", f"{point['cost']:.4g}", interval, percent(point["accuracy"])])
     parts.append(table(["plan", f"{cost['name']}, {unit}", "drop in points (95 %)", "accuracy"], compared))
     parts.append(
-        f"{result['evaluations']} plans scored for the answer and {result['uniform_evaluations']} for one format, on "
-        f"{result['n']:,} images; one backward pass scored all layers."
+        f"{result['evaluations']:.3g} passes over {result['n']:,} images for the answer and {result['uniform_evaluations']:.3g} for one "
+        "format, a plan being given up as soon as it cannot hold; one backward pass scored all layers."
     )
     if result["confirmed"]:
         parts.append(sentence(result["confirmed"]))

@@ -21,7 +21,8 @@ Progress = Callable[[int, int, str], Any]
 class Evaluations:
     """Evaluates each candidate at most once, the float32 baseline first; points of an earlier run are taken over.
 
-    ``on_point`` is called with every new point as soon as it is known, so that a run can keep it. ``spent`` counts the scores of plans.
+    ``on_point`` is called with every new point as soon as it is known, so that a run can keep it. ``spent`` counts passes over the images:
+    with ``max_drop`` a plan is given up as soon as it cannot hold it, where the scorer can (``GraphScorer.until``), at a part of one.
     """
 
     def __init__(
@@ -31,15 +32,17 @@ class Evaluations:
         progress: Progress | None = None,
         on_point: Callable[[Point], Any] | None = None,
         done: Iterable[Point] = (),
+        max_drop: float | None = None,
     ) -> None:
         self._score = score
         self._total = total
+        self._max_drop = max_drop
         self._progress = progress
         self._on_point = on_point
         self._known = {point.key: point for point in done}
         self._baseline: Score | None = None
         self.points: list[Point] = []
-        self.spent = 0
+        self.spent = 0.0
 
     def baseline(self) -> Score:
         """Return the score of float32, asked for once."""
@@ -60,8 +63,13 @@ class Evaluations:
         if self._progress:
             self._progress(len(self.points), self._total, candidate.format)
         baseline = self.baseline()
-        score = self._score(candidate.plan)
-        self.spent += 1
+        until = getattr(self._score, "until", None) if self._max_drop is not None else None
+        whole = baseline.n
+        if until is None:
+            score = self._score(candidate.plan)
+        else:
+            score, baseline = until(candidate.plan, baseline, self._max_drop)
+        self.spent += score.n / whole
         point = Point(
             candidate.family,
             candidate.format,

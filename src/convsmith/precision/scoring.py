@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from convsmith.precision.calibration import Ranges
 
 Z95: Final = 1.959963984540054
+SHORT: Final = 32
+"""Images between two looks at whether a plan can still hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,27 @@ class GraphScorer:
         parts = range(0, len(self._x), self._batch)
         answers = np.concatenate([module(self._x[start : start + self._batch]).argmax(1).numpy() for start in parts])
         return Score.of(answers == self._labels)
+
+    def until(self, plan: Plan, baseline: Score, max_drop: float) -> tuple[Score, Score]:
+        """Score a plan until it cannot hold ``max_drop`` points any more, and return its score and float32's on the images looked at.
+
+        It cannot once it has lost more answers than are allowed even if it were right about every image left that float32 has wrong:
+        so this is what scoring all images would decide. They are looked at in an order that is drawn once.
+        """
+        from convsmith.precision.emulation import Emulated
+
+        if baseline.correct is None:
+            return self(plan), baseline
+        n, module = len(self._x), Emulated(self.graph, plan, self.ranges)
+        order, allowed = np.random.default_rng(0).permutation(n), max_drop / 100 * n + 1e-6
+        correct = np.zeros(n, bool)
+        for start in range(0, n, SHORT):
+            rows, seen, left = order[start : start + SHORT], order[: start + SHORT], order[start + SHORT :]
+            correct[rows] = module(self._x[rows]).argmax(1).numpy() == self._labels[rows]
+            net = int(baseline.correct[seen].sum()) - int(correct[seen].sum())
+            if len(left) and net - int((~baseline.correct[left]).sum()) > allowed:
+                return Score.of(correct[seen]), Score.of(baseline.correct[seen])
+        return Score.of(correct), baseline
 
 
 def scorer(graph: Graph, x_nchw: Any, labels: NDArray[np.integer[Any]], *, calibration: Any = None, batch: int = 128) -> GraphScorer:

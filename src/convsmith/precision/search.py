@@ -33,6 +33,9 @@ FIRST_NOISE: Final = 10.0
 CLOSE: Final = 1.12
 """The search ends when the noise of a plan that fails is so little above that of one that holds."""
 
+NEAR: Final = 0.04
+"""It ends too when a plan that fails is cheaper than one that holds by no more than this part of its cost."""
+
 BEYOND: Final = 1e6
 """The noise of an option that is none."""
 
@@ -45,16 +48,17 @@ class Found:
     """What a search by layers found.
 
     ``plan``: the cheapest that holds, without rules when none does. ``point``: its evaluation. ``uniform``: the best plan of one format
-    for all, None when none holds. ``points``: everything evaluated, in order. ``evaluations`` and ``uniform_evaluations``: how many
-    plans were scored on the data for either; float32 itself is one more. ``accumulators``: bits by layer. ``notes``: what one must know.
+    for all, None when none holds. ``points``: everything evaluated, in order. ``evaluations`` and ``uniform_evaluations``: passes over the
+    images for either, a part of one for a plan that was given up early; float32 itself is one more. ``accumulators``: bits by layer.
+    ``notes``: what one must know.
     """
 
     plan: Plan
     point: Point | None
     uniform: Point | None
     points: tuple[Point, ...]
-    evaluations: int
-    uniform_evaluations: int
+    evaluations: float
+    uniform_evaluations: float
     cost: Cost
     float32_cost: float
     options: Choices
@@ -102,7 +106,7 @@ def find_plan(
     notes: list[str] = []
     noise = usable(options, sensitivity, notes)
     score = _steady(score, repeats, notes)
-    evaluate = Evaluations(score, evaluations + 2 * len(options.formats), progress, on_point, done)
+    evaluate = Evaluations(score, evaluations + 2 * len(options.formats), progress, on_point, done, max_drop)
     uniform = _uniform(folded, score, options, noise, max_drop, tensors, evaluate, cost)
     before = evaluate.spent
     search = _Search(options, noise, cost, max_drop, tensors, evaluate, len(x))
@@ -176,6 +180,7 @@ class _Search:
         low, high = 0.0, math.inf
         noise = min(self.most, max(self.least * 1.01, FIRST_NOISE * max(self.max_drop, 0.05) / 100))
         best: Point | None = None
+        failed: Point | None = None
         while len(self.known) < evaluations:
             chosen = self.propose(noise)
             point = self.score(chosen)
@@ -186,11 +191,13 @@ class _Search:
                     break
                 noise = min(self.most, noise * 3) if math.isinf(high) else math.sqrt(low * high)
             else:
-                high = noise
+                high, failed = noise, point
                 if noise <= self.least * 1.01:
                     break
                 noise = max(self.least, noise / 3) if low == 0 else math.sqrt(low * high)
             if low and high / low < CLOSE:
+                break
+            if best and failed and (best.cost or 0) - (failed.cost or 0) <= NEAR * (best.cost or 0):
                 break
         return best
 
@@ -247,6 +254,11 @@ class _Remembered:
 
     def __call__(self, plan: Plan | None) -> Any:
         return self._float32 if plan is None else self._score(plan)
+
+    @property
+    def until(self) -> Any:
+        """How the score gives up early, None where it cannot."""
+        return getattr(self._score, "until", None)
 
 
 def _uniform(

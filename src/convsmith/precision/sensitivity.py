@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convsmith import formats
 from convsmith.errors import DataError
 from convsmith.formats import Format
-from convsmith.graph.network import Graph
+from convsmith.graph.network import Graph, Node
 from convsmith.precision.choices import Choices, Group
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ class Sensitivity:
     """How much each tensor in each format moves the decision, and what part of its numbers the format cannot hold.
 
     ``noise``: the mean over images of d^2 / (m^2 + d^2), where m is the margin between the best class and the second and d what the
-    rounding of this tensor changes of it, to first order: about the probability that the answer changes (Sakr et al. 2017, eq. 3, with
-    the error that rounding really makes in place of its variance). Noise of several tensors adds up. ``saturated``: the part of the
-    numbers beyond the range of an unscaled format. ``images``: how many there were.
+    rounding of this tensor changes of it: about the probability that the answer changes (Sakr et al. 2017, eq. 3, with the error that
+    rounding really makes in place of its variance). The error is carried through the layer that reads the tensor and the functions behind
+    it, and to first order from there: a derivative alone does not see what coarse steps do before a tanh that is saturated. Noise of
+    several tensors adds up. ``saturated``: the part of the numbers beyond the range of an unscaled format. ``images``: how many there were.
     References: Sakr, Kim, Shanbhag 2017, Analytical guarantees on numerical precision of deep neural networks, ICML.
     """
 
@@ -92,6 +93,10 @@ class _Probe:
                 if assigned.role == "activation" and assigned.rule is not None:
                     self.rounders[assigned.tensor, fmt] = activation_round(assigned, assigned.rule, ranges, 0)
         self.groups = {group.tensor: group for group in options.groups}
+        self.behind: dict[str, list[Node]] = {}
+        for node in graph:
+            for name in dict.fromkeys(node.inputs):
+                self.behind.setdefault(name, []).append(node)
         self.readers: dict[str, list[str]] = {}
         for group in options.groups:
             if group.role == "weight":
@@ -107,14 +112,14 @@ class _Probe:
         inputs: dict[str, tuple[Any, ...]] = {}
 
         def keep(node: Any, output: Tensor) -> Tensor:
-            if node.name in self.readers or node.outputs[0] in self.groups:
+            if output.is_floating_point():
                 output = output if output.requires_grad else output.detach().requires_grad_()
                 values[node.outputs[0]] = output
             return output
 
         hooks = [
-            self.module.node_modules[layer].register_forward_pre_hook(lambda _, given, layer=layer: inputs.__setitem__(layer, given))
-            for layer in self.readers
+            module.register_forward_pre_hook(lambda _, given, name=name: inputs.__setitem__(name, given))
+            for name, module in self.module.node_modules.items()
         ]
         self.module.on_output = keep
         first = x.detach().clone().requires_grad_()
@@ -131,39 +136,33 @@ class _Probe:
         names = list(values)
         gradients = dict(zip(names, torch.autograd.grad(margin.sum(), [values[name] for name in names], allow_unused=True), strict=True))
         with torch.no_grad():
-            self._activations(values, gradients, shifts)
-            self._weights(inputs, values, gradients, shifts)
+            onward = _Onward(self.graph, self.behind, set(self.readers), inputs, values, gradients)
+            self._activations(values, onward, shifts)
+            self._weights(inputs, onward, shifts)
         return margin.detach()
 
-    def _activations(self, values: dict[str, Tensor], gradients: dict[str, Any], shifts: dict[Key, list[Tensor]]) -> None:
+    def _activations(self, values: dict[str, Tensor], onward: _Onward, shifts: dict[Key, list[Tensor]]) -> None:
         import torch
 
         for group in self.options.groups:
             if group.role != "activation":
                 continue
-            value, gradient = values[group.tensor].detach(), gradients[group.tensor]
-            array = value.contiguous().numpy()
+            array = values[group.tensor].detach().contiguous().numpy()
             for fmt in self.options.formats:
-                error = torch.from_numpy(self.rounders[group.tensor, fmt](array, 0)) - value
-                shift = _dot(gradient, error) if gradient is not None else torch.zeros(len(value))
-                shifts.setdefault((group.tensor, fmt), []).append(shift)
+                rounded = torch.from_numpy(self.rounders[group.tensor, fmt](array, 0))
+                shifts.setdefault((group.tensor, fmt), []).append(onward.shift(group.tensor, rounded, layers=1))
                 self._count(group, fmt, array)
 
-    def _weights(
-        self, inputs: dict[str, tuple[Any, ...]], values: dict[str, Tensor], gradients: dict[str, Any], shifts: dict[Key, list[Tensor]]
-    ) -> None:
+    def _weights(self, inputs: dict[str, tuple[Any, ...]], onward: _Onward, shifts: dict[Key, list[Tensor]]) -> None:
         from convsmith.interop.torch_operators import OPERATORS
 
         changed: dict[Key, Any] = {}
         for layer, tensors in self.readers.items():
             node = self.graph.node(layer)
-            output, gradient = values[node.outputs[0]].detach(), gradients[node.outputs[0]]
             for tensor in tensors:
                 for fmt in self.options.formats:
-                    given = self._given(node, inputs[layer], tensor, fmt)
-                    error = OPERATORS[node.op](given, node.attributes) - output
-                    shift = _dot(gradient, error) if gradient is not None else error.flatten(1).sum(1) * 0
-                    changed[tensor, fmt] = changed.get((tensor, fmt), 0) + shift
+                    output = OPERATORS[node.op](self._given(node, inputs[layer], tensor, fmt), node.attributes)
+                    changed[tensor, fmt] = changed.get((tensor, fmt), 0) + onward.shift(node.outputs[0], output, layers=0)
         for key, shift in changed.items():
             shifts.setdefault(key, []).append(shift)
 
@@ -190,6 +189,39 @@ class _Probe:
             beyond = int(((array > formats.max_value(fmt)) | (array < formats.min_value(fmt))).sum())
         count, total = self.beyond.get((group.tensor, fmt), (0, 0))
         self.beyond[group.tensor, fmt] = count + beyond, total + array.size
+
+
+@dataclass(frozen=True)
+class _Onward:
+    """What a changed value does to the margin: really as far as one chain of nodes reads it, to first order behind that."""
+
+    graph: Graph
+    behind: Mapping[str, Sequence[Node]]
+    layers: Set[str]
+    inputs: Mapping[str, tuple[Any, ...]]
+    values: Mapping[str, Tensor]
+    gradients: Mapping[str, Any]
+
+    def shift(self, name: str, changed: Tensor, *, layers: int) -> Tensor:
+        """Return the change of each image's margin; the value is carried through at most so many layers with weights."""
+        from convsmith.interop.torch_operators import OPERATORS
+
+        while (node := self._next(name)) is not None:
+            layers -= node.name in self.layers
+            if layers < 0:
+                break
+            given = [changed if source == name else value for source, value in zip(node.inputs, self.inputs[node.name], strict=True)]
+            name, changed = node.outputs[0], OPERATORS[node.op](given, node.attributes)
+        gradient, error = self.gradients[name], changed - self.values[name].detach()
+        return _dot(gradient, error) if gradient is not None else error.flatten(1).sum(1) * 0
+
+    def _next(self, name: str) -> Node | None:
+        """Return the one node that reads a value and nothing else that was computed; None for a place where branches part or meet."""
+        nodes = self.behind.get(name, ())
+        if len(nodes) != 1 or name == self.graph.outputs[0].name:
+            return None
+        alone = all(source == name or source in self.graph.weights or not source for source in nodes[0].inputs)
+        return nodes[0] if alone and nodes[0].outputs[0] in self.values else None
 
 
 def _dot(gradient: Tensor, error: Tensor) -> Tensor:

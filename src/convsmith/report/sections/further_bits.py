@@ -29,7 +29,7 @@ def layers(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The search by layers: sensitivity, cost against drop, the format of each tensor."""
     cost, chosen, uniform = stored["cost"], stored["chosen"], stored["uniform"]
     told = [
-        f"{stored['evaluations']} plans were scored on {units.count(stored['n'])} images, {stored['uniform_evaluations']} more for one "
+        f"{stored['evaluations']:.3g} passes over {units.count(stored['n'])} images, {stored['uniform_evaluations']:.3g} more for one "
         f"format; one backward pass scored all layers. Cost: {cost['name']} in {cost['unit']}, {cost['float32']:.4g} in 32-bit floats."
     ]
     if chosen:

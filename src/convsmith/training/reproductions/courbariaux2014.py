@@ -81,6 +81,8 @@ MAXOUT = Experiment(
         "The loss is the mean of a batch of 100, and so are errors and gradients.",
         "One range for each tensor of a layer, momentum among them; fixed 20/20 has 6 integer bits, the sign among them.",
         "5,000 of the 60,000 training images choose the weights that are tested.",
+        "Quick: after 6 epochs the error is three times the paper's. Fixed 20/20 loses updates smaller than its step, and we expect it to "
+        "fall behind only where a long training makes them that small.",
     ),
 )
 
