@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,16 +37,19 @@ def test_a_search_writes_its_plan_and_says_what_it_spent(run: Path) -> None:
 
 def test_an_interrupted_search_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    real = precision.scoring.GraphScorer.__call__
     settings = {"run": str(run), "max_drop": 2.0, "images": 200}
 
-    def counting(self: object, plan: precision.Plan | None) -> precision.Score:
-        asked.append("float32" if plan is None else plan.name)
-        if len(asked) == 5:
-            raise KeyboardInterrupt
-        return real(self, plan)  # type: ignore[arg-type]
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(self: object, plan: precision.Plan | None, *given: Any) -> Any:
+            asked.append("float32" if plan is None else plan.name)
+            if len(asked) == 5:
+                raise KeyboardInterrupt
+            return real(self, plan, *given)
 
-    monkeypatch.setattr(precision.scoring.GraphScorer, "__call__", counting)
+        return ask
+
+    for name in ("__call__", "until"):
+        monkeypatch.setattr(precision.scoring.GraphScorer, name, counted(getattr(precision.scoring.GraphScorer, name)))
     with pytest.raises(KeyboardInterrupt):
         jobs.perform("precision search", settings)
     kept = json.loads((run / precision_search.POINTS).read_text())["points"]
