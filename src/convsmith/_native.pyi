@@ -1,5 +1,7 @@
 """The native kernels (native/bind.cc). Use them through `convsmith.formats`, which checks what it is given."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,6 +129,16 @@ class Rounder:
         factors: int = 0,
         count: int = 0,
         inner: int = 1,
+    ) -> None: ...
+    def round_many(
+        self,
+        x: Sequence[int],
+        out: Sequence[int],
+        sizes: Sequence[int],
+        seed: int,
+        streams: Sequence[int],
+        threads: int,
+        level: str | None,
     ) -> None: ...
     def round_columns(
         self, x: int, out: int, outer: int, rows: int, columns: int, seed: int, stream: int, threads: int, level: str | None

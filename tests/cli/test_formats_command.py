@@ -23,6 +23,19 @@ def test_the_catalogue_is_listed(call: Call) -> None:
         assert number_line(fmt).rstrip() in row and formats.SOURCES[name][:20] in row
 
 
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_the_catalogue_fits_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, _ = call("precision", "formats")
+    lines = out.splitlines()
+    assert code == 0 and max(map(len, lines)) <= columns
+    assert ("source" in lines[0]) == (columns == 160) and ("range" in lines[0]) == (columns > 80)
+    for name, fmt in formats.CATALOGUE.items():
+        assert number_line(fmt).rstrip() in next(line for line in lines if line.startswith(f"{name} "))
+    code, out, _ = call("precision", "formats", "e3m2")
+    assert code == 0 and max(map(len, out.splitlines())) <= max(columns, 80)
+
+
 def test_the_catalogue_as_json(call: Call) -> None:
     code, out, _ = call("precision", "formats", "--json")
     rows = {row["name"]: row for row in json.loads(out)["result"]}

@@ -15,7 +15,7 @@ from torch import Tensor
 from convsmith import _native, formats
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.formats import Format
-from convsmith.precision import Counts, Way, round_both, round_counted, round_tensor
+from convsmith.precision import Counts, Way, round_both, round_counted, round_tensor, round_tensors
 
 LEVELS = _native.levels()
 TEXTS = "fp16 bf16 e4m3fn e2m1 e3m1:flush e4m0 fp32 int8 uint4 q8.8 int4:symmetric fixed<-2,6> fixed<8,-3>".split()
@@ -158,6 +158,31 @@ def test_the_same_bits_for_any_number_of_threads_and_large_tensors() -> None:
     for threads in (None, 1, 2, 3, 8):
         np.testing.assert_array_equal(bits(round_tensor(x, FP16, "stochastic", seed=77, stream=5, threads=threads)), want)
         assert round_counted(x * 4, FP16, threads=threads)[1] == round_counted(x * 4, FP16, threads=1)[1]
+
+
+def test_many_tensors_in_one_call_are_each_rounded_alone() -> None:
+    rng = np.random.default_rng(6)
+    sizes = [1, 0, 63, 64, 5, 100_003, 200, 16_384, 16_383, 7, 40_000]
+    many = [torch.from_numpy(rng.normal(size=size).astype(np.float32) * 9) for size in sizes]
+    streams = [3 * i + (1 << 50) for i in range(len(many))]
+    for rounding, level, threads in itertools.product(("nearest_even", "stochastic"), (*LEVELS[1:], None), (None, 3)):
+        how = {"seed": 5, "threads": threads, "isa": level}
+        want = [round_tensor(x, FP16, rounding, stream=stream, **how) for x, stream in zip(many, streams, strict=True)]
+        for got, one in zip(round_tensors(many, FP16, rounding, streams=streams, **how), want, strict=True):
+            np.testing.assert_array_equal(bits(got), bits(one))
+    own = [x.clone() for x in many]
+    versions = [x._version for x in own]
+    assert all(a is b for a, b in zip(round_tensors(own, FP16, "stochastic", streams=streams, seed=5, in_place=True), own, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(own, want, strict=True))
+    assert all(x._version > before for x, before in zip(own, versions, strict=True))
+    mixed = [many[2], SHAPED.to(memory_format=torch.channels_last), many[4].double()]
+    for got, x, stream in zip(round_tensors(mixed, FP16, "stochastic", seed=5), mixed, range(3), strict=True):
+        np.testing.assert_array_equal(bits(got), bits(round_tensor(x, FP16, "stochastic", seed=5, stream=stream)))
+    assert round_tensors([], FP16) == []
+    with pytest.raises(UsageError, match="each tensor needs a stream of its own; got 11 tensors and 2 streams"):
+        round_tensors(many, FP16, "stochastic", streams=[1, 2])
+    with pytest.raises(UsageError, match="stream"):
+        round_tensors(many[:1], FP16, "stochastic", streams=[-1])
 
 
 def counted_by_the_specification(x: NDArray[np.float32], factor: np.float32, fmt: Format, modes: tuple[str, str], seed: int) -> Counts:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+import os
+import shutil
+import sys
+from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
@@ -16,6 +19,9 @@ from convsmith.jobs.text import table
 #: All values of a format of so many bits are shown.
 SHOWN_BITS = 8
 PER_LINE = 8
+#: Columns of the table, and of it with the source, which is cut off where the terminal ends; below, its largest value stands for a range.
+WIDE: Final = 112
+WITH_SOURCE: Final = 136
 
 HELP = "List the number formats: bits, range, epsilon, where they come from."
 app = App(name="formats", help=HELP, help_format="plaintext", suppress_keyboard_interrupt=False)
@@ -64,23 +70,37 @@ def _few(fmt: formats.Format) -> bool:
 
 
 def _number(x: float) -> str:
-    return f"{x:.0f}" if x == round(x) and abs(x) < 1e6 else f"{x:.4g}"
+    near = x if abs(x - round(x)) > 1e-4 * abs(x) else round(x)
+    return f"{x:.0f}" if (near == round(x) and 1 <= abs(x) < 1e6) or x == 0 else f"{x:.4g}"
+
+
+def _columns() -> int:
+    """Return the width of the terminal; in a file or a pipe there is no end to a line."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
 
 
 def _catalogue() -> list[str]:
+    columns = _columns()
     rows = []
     for name, fmt in formats.CATALOGUE.items():
-        ends = f"{_number(formats.min_value(fmt))} to {_number(formats.max_value(fmt))}"
-        smallest, epsilon = _number(formats.smallest_positive(fmt)), _number(formats.epsilon(fmt))
-        rows.append([name, f"{fmt.bits_per_value:g}", ends, smallest, epsilon, number_line(fmt), formats.SOURCES[name]])
+        low, high, epsilon = (_number(value) for value in (formats.min_value(fmt), formats.max_value(fmt), formats.epsilon(fmt)))
+        ends = [f"{low} to {high}", _number(formats.smallest_positive(fmt))] if columns >= WIDE else [high]
+        source = [_cut(formats.SOURCES[name], columns - WIDE)] if columns >= WITH_SOURCE else []
+        rows.append([name, f"{fmt.bits_per_value:g}", *ends, epsilon, number_line(fmt), *source])
     line = f"2^{LOWEST}".ljust(17) + "1".ljust(14) + f"2^{HIGHEST}"
+    middle = ["range", "smallest"] if columns >= WIDE else ["largest"]
     return [
-        table(["name", "bits", "range", "smallest", "epsilon", line, "source"], rows),
+        table(["name", "bits", *middle, "epsilon", line, *(["source"] if columns >= WITH_SOURCE else [])], rows),
         "",
-        "Each character of the line is one power of two, the darker the more values lie there; < and > mean that more follow.",
-        "`convsmith precision formats NAME` shows one format; other formats are written e5m10, e4m3fn:bias=11, fixed<4,12>, int6,",
-        "block<e2m1,32>: docs/formats.md.",
+        "Each character of the line is one power of two, the darker the more values",
+        "lie there; < and > mean that more follow. `convsmith precision formats NAME`",
+        "shows one format and its source; other formats are written e5m10,",
+        "e4m3fn:bias=11, fixed<4,12>, int6, block<e2m1,32>: docs/formats.md.",
     ]
+
+
+def _cut(text: str, columns: int) -> str:
+    return text if len(text) <= columns else text[: columns - 3] + "..."
 
 
 def _detail(name: str, fmt: formats.Format) -> list[str]:
@@ -91,7 +111,7 @@ def _detail(name: str, fmt: formats.Format) -> list[str]:
         listed = [f"{value:.7g}" for value in formats.values(fmt)]
         width = max(map(len, listed)) + 1
         lines = ["".join(v.rjust(width) for v in listed[i : i + PER_LINE]) for i in range(0, len(listed), PER_LINE)]
-        parts += ["", dots(fmt), "", f"All {len(listed)} finite values:", *lines]
+        parts += ["", dots(fmt, min(101, _columns() - 1)), "", f"All {len(listed)} finite values:", *lines]
     return parts
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from convsmith.precision.emulation import Emulated, emulate
     from convsmith.precision.gradients import Rounded, Way, round_both
     from convsmith.precision.planned_optimizer import PlannedOptimizer, optimizer
-    from convsmith.precision.rounding import Counts, round_counted, round_tensor
+    from convsmith.precision.rounding import Counts, round_counted, round_tensor, round_tensors
 
 NEED_TORCH = {
     "Counts": "rounding",
@@ -40,6 +40,7 @@ NEED_TORCH = {
     "optimizer": "planned_optimizer",
     "round_both": "gradients",
     "round_counted": "rounding",
+    "round_tensors": "rounding",
     "round_tensor": "rounding",
 }
 
@@ -105,6 +106,7 @@ __all__ = [
     "round_both",
     "round_counted",
     "round_tensor",
+    "round_tensors",
     "scorer",
     "series",
     "sweep",

@@ -47,33 +47,47 @@ class Convolution(torch.autograd.Function):
 
 
 class Volume(torch.autograd.Function):
-    """Convolve three-dimensional maps, without bias; ``geometry`` is (strides, pads, dilations, groups)."""
+    """Convolve three-dimensional maps, without bias; ``transposed``: be the gradient of such a convolution's input, of maps of ``size``.
+
+    ``geometry`` is (strides, pads, dilations, groups), the convolution's in both.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, geometry: Any, sums: Accumulator, part: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, geometry: Any, transposed: bool, size: tuple[int, ...], sums: Accumulator, part: int
+    ) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.geometry, ctx.sums, ctx.part = geometry, sums, part
-        maps, flat = _slices(x, w, geometry), w.detach().flatten(1, 2)
-        shape = _flat_shape(maps, flat, geometry)
-        y = tensor_products.convolve(maps, flat, shape, sums.products, **sums.keys(part))
-        return _volumes(y, len(x))
+        ctx.geometry, ctx.transposed, ctx.size, ctx.sums, ctx.part = geometry, transposed, size, sums, part
+        return _volume_input(x, w, size, geometry, sums, part) if transposed else _volume(x, w, geometry, sums, part)
 
     @staticmethod
-    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
         (x, w), geometry, sums, part = ctx.saved_tensors, ctx.geometry, ctx.sums, ctx.part
         error, dx, dw = errors[0].detach(), None, None
-        if ctx.needs_input_grad[0]:
-            taps = w.detach().transpose(1, 2).flatten(0, 1)
-            shape = _flat_shape(x.detach().transpose(1, 2).flatten(0, 1), taps, geometry)
-            met = _met(error, x, w, geometry)
-            found = tensor_products.input_gradient(met, taps, shape, sums.products, **sums.keys(part + 1))
-            dx = _volumes(found, len(x))
+        if ctx.needs_input_grad[0] and ctx.transposed:
+            dx = _volume(error, w, geometry, sums, part + 1)
+        elif ctx.needs_input_grad[0]:
+            dx = _volume_input(error, w, tuple(x.shape[2:]), geometry, sums, part + 1)
         if ctx.needs_input_grad[1]:
-            maps = _slices(x, w, geometry)
-            shape, flat = _flat_shape(maps, w.detach().flatten(1, 2), geometry), error.transpose(1, 2).flatten(0, 1)
+            seen, sent = (error, x.detach()) if ctx.transposed else (x, error)
+            maps = _slices(seen, w, geometry)
+            shape, flat = _flat_shape(tuple(maps.shape), w.detach().flatten(1, 2), geometry), sent.transpose(1, 2).flatten(0, 1)
             found = tensor_products.weight_gradient(maps, flat, shape, sums.products, **sums.keys(part + 2))
             dw = found.reshape(w.shape)
-        return dx, dw, None, None, None
+        return dx, dw, None, None, None, None, None
+
+
+def _volume(x: Tensor, w: Tensor, geometry: Any, sums: Accumulator, part: int) -> Tensor:
+    maps, flat = _slices(x, w, geometry), w.detach().flatten(1, 2)
+    shape = _flat_shape(tuple(maps.shape), flat, geometry)
+    return _volumes(tensor_products.convolve(maps, flat, shape, sums.products, **sums.keys(part)), len(x))
+
+
+def _volume_input(error: Tensor, w: Tensor, size: tuple[int, ...], geometry: Any, sums: Accumulator, part: int) -> Tensor:
+    taps = w.detach().transpose(1, 2).flatten(0, 1)
+    shape = _flat_shape((len(error) * size[0], w.shape[1] * geometry[3], *size[1:]), taps, geometry)
+    met = _met(error.detach(), size[0], w, geometry)
+    return _volumes(tensor_products.input_gradient(met, taps, shape, sums.products, **sums.keys(part)), len(error))
 
 
 def convolution(
@@ -86,7 +100,7 @@ def convolution(
     if x.ndim == 3:
         return convolution(steps, x[None], weight, bias, stride, padding, dilation, groups)[0]
     kernel, spread = tuple(weight.shape[2:]), _spread(dilation, 2)
-    pads = _pads(padding, kernel, spread)
+    x, pads = _padded(x, padding, kernel, spread)
     attributes = {"strides": _spread(stride, 2), "pads": (*pads, *pads), "dilations": spread, "group": groups}
     shape = convolution_shape(tuple(x.shape), tuple(weight.shape), attributes)
     y: Tensor = Convolution.apply(x, weight, shape, False, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
@@ -115,8 +129,10 @@ def convolution_3d(
     if x.ndim == 4:
         return convolution_3d(steps, x[None], weight, bias, stride, padding, dilation, groups)[0]
     spread = _spread(dilation, 3)
-    geometry = (_spread(stride, 3), _pads(padding, tuple(weight.shape[2:]), spread), spread, groups)
-    y: Tensor = Volume.apply(x, weight, geometry, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    x, pads = _padded(x, padding, tuple(weight.shape[2:]), spread)
+    geometry = (_spread(stride, 3), pads, spread, groups)
+    whole = tuple(x.shape[2:])
+    y: Tensor = Volume.apply(x, weight, geometry, False, whole, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
     return _biased(steps, y, bias)
 
 
@@ -130,14 +146,9 @@ def transposed(
     if x.ndim == 3:
         return transposed(steps, x[None], weight, bias, stride, padding, output_padding, groups, dilation)[0]
     strides, pads, more, spread = (_spread(value, 2) for value in (stride, padding, output_padding, dilation))
-    size = [
-        (x.shape[2 + axis] - 1) * strides[axis] - 2 * pads[axis] + spread[axis] * (weight.shape[2 + axis] - 1) + more[axis] + 1
-        for axis in range(2)
-    ]
+    size = _transposed_size(x, weight, strides, pads, more, spread)
     attributes = {"strides": strides, "pads": (*pads, *pads), "dilations": spread, "group": groups}
     shape = convolution_shape((len(x), weight.shape[1] * groups, *size), tuple(weight.shape), attributes)
-    if shape.output != tuple(x.shape):
-        raise UnsupportedError(f"output_padding {more} of strides {strides} is not emulated operation by operation; pad the result by hand")
     y: Tensor = Convolution.apply(x, weight, shape, True, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
     return _biased(steps, y, bias)
 
@@ -152,6 +163,37 @@ def transposed_1d(
     (hop,), (pad,), (more,), (reach,) = (_spread(value, 1) for value in (stride, padding, output_padding, dilation))
     rows = x.unsqueeze(-2), weight.unsqueeze(2)
     return transposed(steps, *rows, bias, (1, hop), (0, pad), (0, more), groups, (1, reach)).squeeze(-2)
+
+
+def transposed_3d(
+    steps: Steps, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Tensor:  # fmt: skip
+    """``F.conv_transpose3d``."""
+    if steps.sums is None:
+        return steps(F.conv_transpose3d(x, weight, bias, stride, padding, output_padding, groups, dilation))
+    if x.ndim == 4:
+        return transposed_3d(steps, x[None], weight, bias, stride, padding, output_padding, groups, dilation)[0]
+    strides, pads, more, spread = (_spread(value, 3) for value in (stride, padding, output_padding, dilation))
+    size = _transposed_size(x, weight, strides, pads, more, spread)
+    geometry = (strides, pads, spread, groups)
+    y: Tensor = Volume.apply(x, weight, geometry, True, size, steps.sums, steps.part(3))  # type: ignore[no-untyped-call]
+    return _biased(steps, y, bias)
+
+
+def _transposed_size(
+    x: Tensor, w: Tensor, strides: tuple[int, ...], pads: tuple[int, ...], more: tuple[int, ...], spread: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the sides of the maps that a transposed convolution makes.
+
+    Raises: UnsupportedError where the convolution of those would not give maps of the size of ``x``.
+    """
+    if any(extra >= hop for extra, hop in zip(more, strides, strict=True)):
+        raise UnsupportedError(f"output_padding {more} of strides {strides} is not emulated operation by operation; pad the result by hand")
+    return tuple(
+        (side - 1) * hop - 2 * pad + reach * (taps - 1) + extra + 1
+        for side, hop, pad, reach, taps, extra in zip(x.shape[2:], strides, pads, spread, w.shape[2:], more, strict=True)
+    )
 
 
 def _biased(steps: Steps, y: Tensor, bias: Tensor | None) -> Tensor:
@@ -172,32 +214,32 @@ def _slices(x: Tensor, w: Tensor, geometry: Any) -> Tensor:
     return padded[:, :, at].permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
 
 
-def _met(error: Tensor, x: Tensor, w: Tensor, geometry: Any) -> Tensor:
+def _met(error: Tensor, depth: int, w: Tensor, geometry: Any) -> Tensor:
     """Return the errors that each depth of the input meets through each tap of depth, zeros where none: (n d, k t, p, q)."""
     (hop, *_), (pad, *_), (reach, *_), _ = geometry
-    distance = torch.arange(x.shape[2], device=x.device)[:, None] + pad - torch.arange(w.shape[2], device=x.device) * reach
+    distance = torch.arange(depth, device=w.device)[:, None] + pad - torch.arange(w.shape[2], device=w.device) * reach
     met = (distance % hop == 0) & (distance >= 0) & (distance < hop * error.shape[2])
     found: Tensor = error[:, :, torch.where(met, distance // hop, 0)] * met[:, :, None, None]
     return found.permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
 
 
-def _flat_shape(maps: Tensor, w: Tensor, geometry: Any) -> ConvolutionShape:
+def _flat_shape(maps: tuple[int, ...], w: Tensor, geometry: Any) -> ConvolutionShape:
     """Return the geometry of the two-dimensional maps of a volume."""
     strides, pads, spread, groups = geometry
     attributes = {"strides": strides[1:], "pads": (*pads[1:], *pads[1:]), "dilations": spread[1:], "group": groups}
-    return convolution_shape(tuple(maps.shape), tuple(w.shape), attributes)
+    return convolution_shape(maps, tuple(w.shape), attributes)
 
 
-def _pads(padding: Any, kernel: tuple[int, ...], spread: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the padding of each axis; it may be "same" or "valid"."""
+def _padded(x: Tensor, padding: Any, kernel: tuple[int, ...], spread: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the maps and the padding of each axis, which may be "same" or "valid"; "same" of even kernels has one zero more behind."""
     if padding == "valid":
-        return (0,) * len(kernel)
+        return x, (0,) * len(kernel)
     if padding != "same":
-        return _spread(padding, len(kernel))
+        return x, _spread(padding, len(kernel))
     reach = [step * (side - 1) for step, side in zip(spread, kernel, strict=True)]
     if any(length % 2 for length in reach):
-        raise UnsupportedError(f"padding 'same' of an even kernel {kernel} is not emulated operation by operation; pad by hand")
-    return tuple(length // 2 for length in reach)
+        x = F.pad(x, [end for length in reversed(reach) for end in (0, length % 2)])
+    return x, tuple(length // 2 for length in reach)
 
 
 def _spread(value: Any, axes: int) -> tuple[int, ...]:

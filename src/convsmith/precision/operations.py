@@ -63,22 +63,22 @@ def batch_norm(
     axes = (0, *range(2, x.ndim))
     view = (1, -1, *(1,) * (x.ndim - 2))
     if training or running_mean is None or running_var is None:
-        mean, centred, variance, n = _moments(steps, x, axes)
+        mean, centred, variance, n = moments(steps, x, axes)
         if running_mean is not None and running_var is not None:
             _follow(steps, running_mean, mean, momentum)
             _follow(steps, running_var, variance * (n / max(1, n - 1)), momentum)
     else:
         variance = running_var.reshape(view)
         centred = steps(x - steps.spread(running_mean.reshape(view), x.shape))
-    return _normalised(steps, centred, variance, eps, *(None if p is None else p.reshape(view) for p in (weight, bias)))
+    return normalised(steps, centred, variance, eps, *(None if p is None else p.reshape(view) for p in (weight, bias)))
 
 
 def layer_norm(
     steps: Steps, x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """``F.layer_norm``."""
-    _, centred, variance, _ = _moments(steps, x, tuple(range(x.ndim - len(normalized_shape), x.ndim)))
-    return _normalised(steps, centred, variance, eps, weight, bias)
+    _, centred, variance, _ = moments(steps, x, tuple(range(x.ndim - len(normalized_shape), x.ndim)))
+    return normalised(steps, centred, variance, eps, weight, bias)
 
 
 def group_norm(
@@ -86,7 +86,7 @@ def group_norm(
 ) -> Tensor:
     """``F.group_norm``."""
     grouped = x.reshape(len(x), num_groups, -1)
-    _, centred, variance, _ = _moments(steps, grouped, (2,))
+    _, centred, variance, _ = moments(steps, grouped, (2,))
     y = _scaled(steps, centred, variance, eps).reshape(x.shape)
     view = (1, -1, *(1,) * (x.ndim - 2))
     return _affine(steps, y, *(None if p is None else p.reshape(view) for p in (weight, bias)))
@@ -166,7 +166,7 @@ def adaptive_average_pool(steps: Steps, x: Tensor, output_size: Any) -> Tensor:
     return average_pool(steps, x, tuple(whole // side for side, whole in zip(wanted, x.shape[-2:], strict=True)))
 
 
-def _moments(steps: Steps, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, int]:
+def moments(steps: Steps, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return mean, centred values, variance and the number of values of each."""
     n = 1
     for axis in axes:
@@ -176,7 +176,8 @@ def _moments(steps: Steps, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Te
     return mean, centred, steps.statistic(steps(steps.total(steps(centred * centred), axes) / n)), n
 
 
-def _normalised(steps: Steps, centred: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def normalised(steps: Steps, centred: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Divide by the root of the variance, scale and shift."""
     return _affine(steps, _scaled(steps, centred, variance, eps), weight, bias)
 
 

@@ -34,22 +34,26 @@ MOVES: Final = frozenset(
 FUSED: Final = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "clip"})
 """Activations that the layer before them applies before it stores its result."""
 
-PRODUCTS: Final = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d linear matmul mm addmm bmm".split())
+PRODUCTS: Final = frozenset(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul mm addmm bmm baddbmm mv dot inner einsum "
+    "scaled_dot_product_attention".split()
+)
 """Sums of products: where an accumulator is."""
 
 CLOSED: Final = frozenset(
-    "conv_transpose3d conv_tbc bilinear einsum baddbmm addbmm addmv addr mv dot inner outer tensordot chain_matmul multi_dot "
-    "scaled_dot_product_attention multi_head_attention_forward rnn_tanh rnn_relu lstm gru rnn_tanh_cell rnn_relu_cell lstm_cell "
-    "gru_cell".split()
+    "conv_tbc bilinear addbmm addmv addr tensordot chain_matmul multi_dot multi_head_attention_forward rnn_tanh rnn_relu lstm gru "
+    "rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell cumsum logcumsumexp logsumexp norm vector_norm matrix_norm cosine_similarity "
+    "lp_pool1d lp_pool2d lp_pool3d grid_sample".split()
 )
-"""Sums of products that are not written out: an accumulator's rule is refused there, for torch would add in float32."""
+"""Sums that are not written out: an accumulator's rule is refused there, for torch would add in float32."""
 
 SUMS: Final = frozenset(
-    "mean sum avg_pool2d adaptive_avg_pool2d batch_norm layer_norm group_norm softmax log_softmax cross_entropy".split()
+    "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d batch_norm instance_norm "
+    "layer_norm group_norm rms_norm local_response_norm var std var_mean std_mean softmax log_softmax cross_entropy".split()
 )
 """Sums of values: an accumulator too."""
 
-NORMS: Final = frozenset({"batch_norm"})
+NORMS: Final = frozenset({"batch_norm", "instance_norm"})
 """Functions with running statistics."""
 
 BIASED: Final = frozenset({"add", "sub"})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convsmith.errors import UnsupportedError, UsageError
 from convsmith.precision.emulated_module import EmulatedModule
 from convsmith.precision.loss_scaling import LossScaler
-from convsmith.precision.quantizer import Quantizer
+from convsmith.precision.quantizer import Quantizer, round_together
 from convsmith.precision.rounding import round_tensor
 from convsmith.precision.rule import FLOAT32, LEARNED, Role
 from convsmith.precision.update_rules import RULES, Rounded
@@ -81,10 +81,8 @@ class PlannedOptimizer:
         counting = self.emulated.counters.due(self.emulated.moment)
         before = {id(p): p.detach().clone() for p in parameters} if counting else {}
         planned = [p for p in parameters if self._is_planned(found[id(p)])]
-        for p in parameters:
-            gradient = found[id(p)].get("weight_gradient")
-            if gradient is not None and gradient.rule.moment == "batch" and p.grad is not None:
-                gradient.round_(p.grad)
+        sent = [(found[id(p)].get("weight_gradient"), p.grad) for p in parameters]
+        round_together([(q, g) for q, g in sent if q is not None and q.rule.moment == "batch" and g is not None])
         exact: dict[int, Tensor | None] = {}
         updates = {}
         for p, group in self._groups_of(planned):
@@ -96,9 +94,8 @@ class PlannedOptimizer:
             if id(p) in updates:
                 p.add_(updates[id(p)])
             self._limit(p, found[id(p)])
-            stored = self._stored(found[id(p)])
-            if stored is not None:
-                stored.round_(p, _STORED)
+        stored = [(self._stored(found[id(p)]), p) for p in parameters]
+        round_together([(quantizer, p) for quantizer, p in stored if quantizer is not None], _STORED)
         if counting:
             for p in parameters:
                 old, update = before[id(p)], exact.get(id(p))

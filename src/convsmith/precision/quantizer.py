@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -14,7 +14,7 @@ from convsmith.precision.counters import Counters
 from convsmith.precision.dynamic_range import DynamicRange
 from convsmith.precision.matching import Assignment
 from convsmith.precision.pseudo_gradients import LearnedStep, TernaryMagnitudes, first_magnitudes, first_step
-from convsmith.precision.rounding import round_counted, round_tensor
+from convsmith.precision.rounding import round_counted, round_tensor, round_tensors
 from convsmith.precision.rule import Role, Rule
 from convsmith.precision.scales import round_scaled
 from convsmith.precision.streams import Moment, stream, tensor_key
@@ -69,6 +69,17 @@ class Quantizer:
         """Return a rounded copy."""
         return self._round(x.detach(), None, part)
 
+    def batch_key(self) -> tuple[Any, ...] | None:
+        """Return what tensors must have in common to be rounded in one call; None for one that is rounded alone."""
+        rule = self.rule
+        if rule.scale != "none" or self._counters.due(self._moment):
+            return None
+        return self.fmt, rule.rounding, rule.overflow, rule.random_bits, self._moment.seed
+
+    def stream(self, part: int) -> int:
+        """Return the stream of a rounding."""
+        return stream(self._key + part, self._moment, self._process) if self._stochastic else 0
+
     def _round(self, x: Tensor, out: Tensor | None, part: int) -> Tensor:
         if x.dtype != torch.float32 and (out is not None or x.dtype != torch.float64):
             layer, role, tensor = self.label
@@ -81,7 +92,7 @@ class Quantizer:
                 self.fmt = self.dynamic.format if self.dynamic.kept else self.fmt
         how: dict[str, Any] = {"random_bits": rule.random_bits}
         if self._stochastic:
-            how |= {"seed": moment.seed, "stream": stream(self._key + part, moment, self._process)}
+            how |= {"seed": moment.seed, "stream": self.stream(part)}
         counting = self._counters.due(moment)
         if counting and self.fmt.kind == "binary":
             counting = False  # nothing overflows or underflows in a sign
@@ -106,7 +117,7 @@ class Quantizer:
 
     def keys(self, part: int) -> dict[str, Any]:
         """Return seed and stream of a computation that draws its own random bits."""
-        return {"seed": self._moment.seed, "stream": stream(self._key + part, self._moment, self._process) if self._stochastic else 0}
+        return {"seed": self._moment.seed, "stream": self.stream(part)}
 
     @property
     def step(self) -> int:
@@ -144,3 +155,18 @@ class Quantizer:
         self.dynamic.load(state)
         if self.second is not None:
             self.second.load(state["second"])
+
+
+def round_together(pairs: Sequence[tuple[Quantizer, Tensor]], part: int = 0) -> None:
+    """Round tensors in place as `Quantizer.round_` does, all those of a format by one call."""
+    groups: dict[tuple[Any, ...], list[tuple[Quantizer, Tensor]]] = {}
+    for quantizer, x in pairs:
+        key = quantizer.batch_key()
+        if key is None or x.dtype != torch.float32:
+            quantizer.round_(x, part)
+        else:
+            groups.setdefault(key, []).append((quantizer, x))
+    for (fmt, rounding, overflow, random_bits, seed), group in groups.items():
+        streams = [quantizer.stream(part) for quantizer, _ in group]
+        stored = [x.data for _, x in group]  # version counters of their own, as in `Quantizer.round_`
+        round_tensors(stored, fmt, rounding, overflow, streams=streams, seed=seed, in_place=True, random_bits=random_bits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -97,6 +97,44 @@ def round_tensor(
             return target
     call = _Call(fmt, rounding, overflow, seed, stream, random_bits, threads, isa, False)
     return _round_any(x, call, scale, axis, out)[0]
+
+
+def round_tensors(
+    tensors: Sequence[Tensor],
+    fmt: Format,
+    rounding: Rounding = "nearest_even",
+    overflow: Overflow = "saturate",
+    *,
+    streams: Sequence[int] | None = None,
+    seed: int = 0,
+    in_place: bool = False,
+    random_bits: int = MAX_RANDOM_BITS,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> list[Tensor]:
+    """Do what `round_tensor` does for many tensors, one call of the native core for all that it can round where they lie.
+
+    ``streams`` has one stream of random bits for each tensor, by default 0, 1, 2, ... ``in_place`` writes the results over the tensors.
+
+    Raises: what `round_tensor` raises; UsageError for other than one stream for each tensor.
+    """
+    numbers = range(len(tensors)) if streams is None else streams
+    if len(numbers) != len(tensors):
+        raise UsageError(f"each tensor needs a stream of its own; got {len(tensors)} tensors and {len(numbers)} streams.")
+    rounder = _rounder(fmt, rounding, overflow, random_bits)
+    if rounder is None or (threads is not None and threads < 1) or not all(map(is_plain, tensors)):
+        how: dict[str, Any] = {"seed": seed, "random_bits": random_bits, "threads": threads, "isa": isa}
+        pairs = zip(tensors, numbers, strict=True)
+        return [round_tensor(x, fmt, rounding, overflow, stream=n, out=x if in_place else None, **how) for x, n in pairs]
+    targets = [_written(x) if in_place else torch.empty_like(x) for x in tensors]
+    places = [x.data_ptr() for x in tensors], [y.data_ptr() for y in targets], [x.numel() for x in tensors]
+    try:
+        rounder.round_many(*places, seed, list(numbers), threads or 0, isa)
+    except (KeyError, TypeError):
+        for number in numbers:
+            _check_call(seed, number, threads, isa)
+        raise
+    return targets
 
 
 def round_counted(

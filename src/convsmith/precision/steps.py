@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from torch import Tensor
 
 from convsmith.precision.products import Accumulator, Spread, Total
 from convsmith.precision.quantizer import Quantizer
+
+_INSIDE: Final = 1 << 16
+"""Numbers of roundings that one call inside of a call may take."""
 
 
 class Steps:
@@ -26,6 +30,10 @@ class Steps:
         """Return the number of the next rounding; ``count`` of them are taken."""
         self._part += count
         return self._part - count
+
+    def follow(self, other: Steps) -> None:
+        """Number operations where ``other`` is, which goes on far behind them."""
+        self._part = other.part(_INSIDE)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Store the result of one operation."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convsmith.errors import UnsupportedError
-from convsmith.precision import convolutions, operations
+from convsmith.precision import contractions, convolutions, normalisation, operations
 from convsmith.precision.products import Accumulator
 from convsmith.precision.quantizer import Quantizer
 from convsmith.precision.steps import Steps
@@ -51,18 +51,41 @@ def plain_log_softmax(steps: Steps, x: Tensor, dim: int, dtype: Any = None) -> T
     return operations.log_softmax(steps, x, dim, dtype=dtype)
 
 
-WRITTEN_OUT: Final[dict[str, Callable[..., Tensor]]] = {
+def native_instance_norm(
+    steps: Steps, x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None, running_var: Tensor | None,
+    use_input_stats: bool, momentum: float, eps: float, cudnn_enabled: bool = True,
+) -> Tensor:  # fmt: skip
+    """``torch.instance_norm``."""
+    return normalisation.instance_norm(steps, x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+WRITTEN_OUT: Final[dict[str, Callable[..., Any]]] = {
     "conv1d": convolutions.convolution_1d,
     "conv2d": convolutions.convolution,
     "conv3d": convolutions.convolution_3d,
     "conv_transpose1d": convolutions.transposed_1d,
     "conv_transpose2d": convolutions.transposed,
+    "conv_transpose3d": convolutions.transposed_3d,
     "linear": operations.linear,
     "matmul": operations.matmul,
     "mm": operations.matmul,
     "bmm": operations.matmul,
     "addmm": operations.addmm,
+    "baddbmm": contractions.baddbmm,
+    "mv": contractions.vectors,
+    "dot": contractions.vectors,
+    "inner": contractions.inner,
+    "outer": contractions.outer,
+    "einsum": contractions.einsum,
+    "scaled_dot_product_attention": contractions.attention,
     "batch_norm": operations.batch_norm,
+    "instance_norm": normalisation.instance_norm,
+    "rms_norm": normalisation.rms_norm,
+    "local_response_norm": normalisation.local_response_norm,
+    "var": normalisation.variance,
+    "std": normalisation.deviation,
+    "var_mean": normalisation.variance_and_mean,
+    "std_mean": normalisation.deviation_and_mean,
     "layer_norm": operations.layer_norm,
     "group_norm": operations.group_norm,
     "softmax": operations.softmax,
@@ -70,6 +93,10 @@ WRITTEN_OUT: Final[dict[str, Callable[..., Tensor]]] = {
     "cross_entropy": operations.cross_entropy,
     "mean": operations.mean,
     "sum": operations.total,
+    "avg_pool1d": normalisation.average_pool_1d,
+    "avg_pool3d": normalisation.average_pool_3d,
+    "adaptive_avg_pool1d": normalisation.adaptive_average_pool_1d,
+    "adaptive_avg_pool3d": normalisation.adaptive_average_pool_3d,
     "avg_pool2d": operations.average_pool,
     "adaptive_avg_pool2d": operations.adaptive_average_pool,
 }
@@ -78,6 +105,7 @@ WRITTEN_OUT: Final[dict[str, Callable[..., Tensor]]] = {
 NATIVE: Final[dict[Any, Callable[..., Tensor]]] = {
     torch.batch_norm: native_batch_norm,
     torch.layer_norm: native_layer_norm,
+    torch.instance_norm: native_instance_norm,
     torch.group_norm: native_group_norm,
     torch.softmax: plain_softmax,
     Tensor.softmax: plain_softmax,
@@ -89,14 +117,14 @@ NATIVE: Final[dict[Any, Callable[..., Tensor]]] = {
 
 def written_out(
     operator: str, activation: Quantizer | None, error: Quantizer | None, accumulator: Quantizer | None, statistics: Quantizer | None
-) -> Callable[..., Tensor] | None:
+) -> Callable[..., Any] | None:
     """Return the operator by single operations, called as torch calls it; None where the plan asks for nothing inside of it."""
     activation, error = (q if q is not None and q.rule.moment == "operation" else None for q in (activation, error))
     if operator not in WRITTEN_OUT or all(q is None for q in (activation, error, accumulator, statistics)):
         return None
     named, sums = WRITTEN_OUT[operator], None if accumulator is None else Accumulator(accumulator)
 
-    def run(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def run(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function = NATIVE.get(called, named)
         dtype = kwargs.get("dtype")
         if dtype not in (None, torch.float32):
@@ -113,5 +141,5 @@ def written_out(
 
 
 @functools.cache
-def _signature(function: Callable[..., Tensor]) -> inspect.Signature:
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
