@@ -65,14 +65,14 @@ def plot_counts(rows: Sequence[Mapping[str, Any]], path: Path | str) -> Path:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(COUNTED), squeeze=False)[0]
     for panel, what in zip(panels, COUNTED, strict=True):
-        curves: dict[str, tuple[list[int], list[float]]] = {}
+        curves: dict[str, dict[int, float]] = {}
         for row in rows:
-            steps, parts = curves.setdefault(f"{row['layer']} {row['role']} {row['tensor']}", ([], []))
-            steps.append(row["step"])
-            parts.append(100 * row[what] / max(1, row["n"]))
-        worst = sorted((name for name in curves if any(curves[name][1])), key=lambda name: -max(curves[name][1]))[:8]
+            curve = curves.setdefault(f"{row['layer']} {row['role']} {row['tensor']}", {})
+            # a tensor has a row for each of its roundings in an update, and one of its stagnation: the largest part is the point
+            curve[row["step"]] = max(curve.get(row["step"], 0.0), 100 * row[what] / max(1, row["n"]))
+        worst = sorted((name for name in curves if any(curves[name].values())), key=lambda name: -max(curves[name].values()))[:8]
         for name in worst:
-            panel.plot(*curves[name], marker=".", markersize=3, linewidth=1, label=name)
+            panel.plot(list(curves[name]), list(curves[name].values()), marker=".", markersize=3, linewidth=1, label=name)
         panel.set_title(what)
         panel.set_xlabel("update")
         if worst:

@@ -125,7 +125,7 @@ def written_out(
     named, sums = WRITTEN_OUT[operator], None if accumulator is None else Accumulator(accumulator)
 
     def run(called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        function = NATIVE.get(called, named)
+        function: Callable[..., Any] = NATIVE.get(called, named)
         dtype = kwargs.get("dtype")
         if dtype not in (None, torch.float32):
             raise UnsupportedError(f"{operator} to {dtype} is not emulated operation by operation, which is float32; leave dtype out")
@@ -135,7 +135,8 @@ def written_out(
             bound = _signature(function).bind(steps, *args, **given)
         except TypeError as found:
             raise UnsupportedError(f"{operator} is not emulated operation by operation with these arguments: {found}") from None
-        return function(*bound.args, **bound.kwargs)
+        result: Any = function(*bound.args, **bound.kwargs)
+        return result
 
     return run
 
