@@ -129,13 +129,15 @@ def measure(arm: str, budget_s: float, seed: int, state: Path) -> dict:
 
 def page(plain: list[dict], ours: dict[float, list[dict]], minutes: float) -> str:
     """Return the result page."""
-    goal, plain_s = float(np.mean([row["accuracy"] for row in plain])), float(np.mean([row["cpu_s"] for row in plain]))
+    goal, spent_s = float(np.mean([row["accuracy"] for row in plain])), float(np.mean([row["cpu_s"] for row in plain]))
+    plain_s = min(spent_s, 120 * minutes)  # what a busy machine took longer than planned is not held against it
     low, high = analysis.wilson(round(goal * 10_000), 10_000)
     lines = [
         "# CIFAR-10 from scratch: time to the accuracy of a plain ResNet-18",
         "",
-        f"Lossy images (JPEG quality 75), test part of 10,000. Plain budget: {minutes:g} minutes of two threads, {plain_s:.0f} processor",
-        "seconds. Clocks are processor seconds of the training, decoding and the final test not counted.",
+        f"Lossy images (JPEG quality 75), test part of 10,000. Plain budget: {minutes:g} minutes of two threads,",
+        f"{120 * minutes:.0f} processor seconds; it took {spent_s:.0f}, and counts as the lesser of both.",
+        "Clocks are processor seconds of the training; decoding and the final test are not counted.",
         "",
         "| recipe | processor s | epochs | accuracy, mean of n | n | times sooner |",
         "|---|---|---|---|---|---|",

@@ -110,8 +110,11 @@ class Quantised:
 
     def signs(self, assigned: Assignment) -> None:
         """Put codes of -1 and 1 in the place of binary weights of one size in each channel, where their layer reads codes."""
-        name, w = assigned.tensor, self.graph.weights[assigned.tensor]
+        name = assigned.tensor
         layer = next((node for node in self.graph if node.name == assigned.layer and node.op in LAYERS), None)
+        if name not in self.graph.weights:  # packed: its layer reads signs
+            return
+        w = self.graph.weights[name]
         if layer is None or not self._has_codes(layer.inputs[0]) or assigned.axis != 0:
             return
         size = np.abs(w).reshape(len(w), -1).max(axis=1)
