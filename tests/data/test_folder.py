@@ -279,7 +279,7 @@ def test_a_path_that_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no '.*nowhere'; give a folder of class folders, a CSV, an npz"):
         data.open(tmp_path / "nowhere")
     (tmp_path / "x.bin").write_bytes(b"abc")
-    with pytest.raises(DataError, match=r"is not a source of images that is read; give a folder, \.csv, \.npz"):
+    with pytest.raises(DataError, match=r"is not a source of images that is read; give a folder, \.csv, \.txt, \.npz"):
         data.open(tmp_path / "x.bin")
     with pytest.raises(DataError, match="cannot look at"):
         data.open("a\0b")

@@ -98,7 +98,7 @@ def test_the_verb_takes_images_and_videos_together(tmp_path: Path, monkeypatch: 
 
     from convsmith.jobs import classifier
 
-    monkeypatch.setattr(classifier, "open_network", lambda name, engine, threads: colour_network())
+    monkeypatch.setattr(classifier, "open_network", lambda name, engine, threads, checkpoint: colour_network())
     path = write(tmp_path / "a.mp4", 8)
     Image.fromarray(np.full((9, 9, 3), COLOURS[1], np.uint8)).save(tmp_path / "x.png")
     given = {"run": "last", "images": (str(path), str(tmp_path / "x.png")), "jsonl": tmp_path / "out.jsonl", "csv": tmp_path / "out.csv"}
